@@ -1,0 +1,1 @@
+"""An agent data flywheel: what agents do becomes what the next agent learns."""

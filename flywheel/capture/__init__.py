@@ -1,0 +1,1 @@
+"""Capture: what agents do, durable when the call returns."""

@@ -1,0 +1,1 @@
+"""Importers: one module a format, each with a detect and a read."""

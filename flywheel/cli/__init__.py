@@ -1,0 +1,27 @@
+"""The command line: `flywheel ...`, one module a stage."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from flywheel.cli.output import fail
+from flywheel.schema import FlywheelError
+
+app = typer.Typer(
+    name="flywheel",
+    help="An agent data flywheel: capture, outcomes, corpus, trees, training, evaluation, release.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line: 0 when done, 1 with a message when it could not be, 2 for wrong usage."""
+    try:
+        app()
+    except FlywheelError as error:
+        fail(str(error))
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Corpus: immutable, explained, reproducible versions of training data."""

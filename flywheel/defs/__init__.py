@@ -1,0 +1,1 @@
+"""Dagster definitions: one thin file a stage."""

@@ -1,0 +1,1 @@
+"""Environments: tasks to act on, with states that fork and checkers that prove themselves."""

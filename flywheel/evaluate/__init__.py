@@ -1,0 +1,1 @@
+"""Evaluate: held-out success with intervals, paired tests, slices and a report."""

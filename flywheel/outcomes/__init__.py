@@ -1,0 +1,1 @@
+"""Outcomes: an append-only ledger, reward policies, and the as-of join."""

@@ -1,0 +1,1 @@
+"""Preferences: step values backed up through trees, and the pairs that pass the gates."""

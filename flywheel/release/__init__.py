@@ -1,0 +1,1 @@
+"""Release: the gate, the registry of policies, and the way back."""

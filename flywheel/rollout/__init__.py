@@ -1,0 +1,1 @@
+"""Rollout: episodes and forked trees sampled from a policy."""

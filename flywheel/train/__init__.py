@@ -1,0 +1,1 @@
+"""Train: SFT and DPO runs of TRL from the same store."""

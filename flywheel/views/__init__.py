@@ -1,0 +1,1 @@
+"""Views: the native record as the formats of the field."""

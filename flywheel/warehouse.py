@@ -1,0 +1,105 @@
+"""Tables: immutable Parquet files in partitions by workspace and arrival day, and SQL over them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flywheel import artifacts
+
+
+def partition(root: Path, workspace: str, day: date) -> Path:
+    """The folder of one workspace's rows that arrived on one day."""
+    return root / f"workspace={workspace}" / f"day={day.isoformat()}"
+
+
+def append(root: Path, table: pa.Table) -> list[Path]:
+    """Append rows, each to the partition of its `workspace` and `arrived_at` day, one new file a partition.
+
+    A file is named by its content, so the same rows written twice are one file. Writers never meet: there
+    is no lock, and a file appears whole or not at all.
+    """
+    days = pc.cast(table["arrived_at"], pa.date32())
+    written: list[Path] = []
+    keyed = table.append_column("day", days)
+    for key in sorted(
+        {(r["workspace"], r["day"]) for r in keyed.select(["workspace", "day"]).to_pylist()},
+    ):
+        mask = pc.and_(pc.equal(table["workspace"], key[0]), pc.equal(days, key[1]))
+        rows = table.filter(mask)
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        data = sink.getvalue().to_pybytes()
+        path = partition(root, key[0], key[1]) / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet"
+        if not path.exists():
+            artifacts.write_bytes(path, data)
+        written.append(path)
+    return written
+
+
+def files(root: Path, workspace: str | None = None, day: date | None = None) -> list[Path]:
+    """The Parquet files of a table, in name order."""
+    folder = f"workspace={workspace}" if workspace else "workspace=*"
+    days = f"day={day.isoformat()}" if day else "day=*"
+    return sorted(root.glob(f"{folder}/{days}/*.parquet"))
+
+
+def read(root: Path, schema: pa.Schema, workspace: str | None = None, day: date | None = None) -> pa.Table:
+    """A table, or a part of it, as Arrow; empty with the right columns where nothing was written."""
+    paths = files(root, workspace, day)
+    if not paths:
+        return schema.empty_table()
+    return pa.concat_tables([pq.read_table(p, schema=schema, partitioning=None) for p in paths])
+
+
+@contextmanager
+def connect(path: Path | None = None, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection (in memory by default) in UTC, closed whatever happens."""
+    connection = duckdb.connect(str(path) if path else ":memory:", read_only=read_only)
+    try:
+        connection.sql("SET TimeZone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
+
+
+def scan_sql(root: Path, schema: pa.Schema, workspace: str | None = None) -> str:
+    """A SQL table expression over a table's files; an empty relation of the same columns where there are none.
+
+    For `FROM`: `SELECT * FROM {scan_sql(...)}`.
+    """
+    if files(root, workspace):
+        folder = f"workspace={workspace}" if workspace else "workspace=*"
+        pattern = str(root / folder / "day=*" / "*.parquet").replace("'", "''")
+        return f"read_parquet('{pattern}', hive_partitioning=false, union_by_name=true)"
+    columns = ", ".join(f'NULL::{_duckdb_type(f.type)} AS "{f.name}"' for f in schema)
+    return f"(SELECT {columns} WHERE false)"
+
+
+def _duckdb_type(kind: pa.DataType) -> str:
+    """The DuckDB name of an Arrow type used in our schemas."""
+    if pa.types.is_struct(kind):
+        inner = ", ".join(
+            f'"{kind.field(i).name}" {_duckdb_type(kind.field(i).type)}' for i in range(kind.num_fields)
+        )
+        return f"STRUCT({inner})"
+    if pa.types.is_list(kind):
+        return _duckdb_type(kind.value_type) + "[]"
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMPTZ"
+    names = {
+        pa.string(): "VARCHAR",
+        pa.bool_(): "BOOLEAN",
+        pa.int32(): "INTEGER",
+        pa.int64(): "BIGINT",
+        pa.float64(): "DOUBLE",
+    }
+    return names[kind]
