@@ -243,9 +243,7 @@ def outcomes_table(outcomes: list[Outcome]) -> pa.Table:
 
 def quarantine_table(rows: list[Quarantined]) -> pa.Table:
     """Quarantined inputs as Arrow rows of `QUARANTINE`."""
-    return pa.Table.from_pylist(
-        [msgspec.to_builtins(r, builtin_types=(datetime,)) for r in rows], schema=QUARANTINE
-    )
+    return pa.Table.from_pylist([msgspec.to_builtins(r, builtin_types=(datetime,)) for r in rows], schema=QUARANTINE)
 
 
 def trajectory_of(row: dict[str, Any]) -> Trajectory:

@@ -87,9 +87,7 @@ def scan_sql(root: Path, schema: pa.Schema, workspace: str | None = None) -> str
 def _duckdb_type(kind: pa.DataType) -> str:
     """The DuckDB name of an Arrow type used in our schemas."""
     if pa.types.is_struct(kind):
-        inner = ", ".join(
-            f'"{kind.field(i).name}" {_duckdb_type(kind.field(i).type)}' for i in range(kind.num_fields)
-        )
+        inner = ", ".join(f'"{kind.field(i).name}" {_duckdb_type(kind.field(i).type)}' for i in range(kind.num_fields))
         return f"STRUCT({inner})"
     if pa.types.is_list(kind):
         return _duckdb_type(kind.value_type) + "[]"

@@ -110,9 +110,7 @@ class Actor(Protocol):
     @property
     def version(self) -> str: ...
 
-    def act(
-        self, situations: Sequence[Situation], *, n: int, temperature: float, seed: int
-    ) -> list[list[Act]]:
+    def act(self, situations: Sequence[Situation], *, n: int, temperature: float, seed: int) -> list[list[Act]]:
         """`n` steps for each situation, independently sampled; greedy where `temperature` is 0."""
         ...
 

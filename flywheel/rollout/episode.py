@@ -39,9 +39,7 @@ def play(
     """
     episodes: list[Episode] = []
     for start in range(0, len(tasks), batch):
-        episodes += _play_batch(
-            environment, tasks[start : start + batch], actor, temperature, seed + start, max_turns
-        )
+        episodes += _play_batch(environment, tasks[start : start + batch], actor, temperature, seed + start, max_turns)
         if progress:
             progress(len(episodes))
     return episodes
