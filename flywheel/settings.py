@@ -17,7 +17,8 @@ def checked_name(name: str, what: str = "name") -> str:
     """A name that is safe as a folder, a partition key and a SQL literal; anything else is refused."""
     if not NAME.fullmatch(name):
         raise FlywheelError(
-            f"{what} {name!r} is not usable: letters, digits, '-' and '_' only, at most 64, not beginning with '-' or '_'"
+            f"{what} {name!r} is not usable: write letters, digits, '-' and '_' only, at most 64, "
+            "and begin with a letter or a digit"
         )
     return name
 

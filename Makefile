@@ -1,0 +1,40 @@
+# Two commands for a new user: `make demo` and `make test`. `make ui` opens what the demo made.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export FLYWHEEL_HOME ?= $(CURDIR)/data
+
+.PHONY: demo test ui install install-dev lint slow bench clean
+
+demo: install
+	$(BIN)/flywheel demo
+
+ui: install
+	$(BIN)/flywheel ui
+
+test: install-dev lint
+	$(BIN)/python -m pytest
+
+lint:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/dagster definitions validate -w workspace.yaml
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
