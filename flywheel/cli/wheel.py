@@ -1,0 +1,52 @@
+"""The whole wheel: `flywheel demo` and `flywheel ui`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from flywheel import settings
+from flywheel.cli import app, output
+
+# Only `flywheel.defs` knows Dagster, and it is started as a process: the other commands work without it.
+DEFS = [sys.executable, "-m"]
+
+
+@app.command()
+def demo(
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what earlier demos made, and start anew.")] = False,
+    json: output.Json = False,
+) -> None:
+    """Turn the wheel one and a half times on simulated agents, and print what came of it.
+
+    A week of captures, corpus v1, a policy, rollout trees, preference pairs, a better policy, held-out evaluation,
+    release; then the champion acts, late outcomes arrive, and corpus v2 is made. Killed at any moment and run
+    again, it goes on where it was; run again when done, it recomputes nothing.
+
+        flywheel demo
+        flywheel demo --fresh
+    """
+    home = settings.home()
+    done = subprocess.run([*DEFS, "flywheel.defs.demo", *(["--fresh"] if fresh else [])], check=False)
+    if done.returncode:
+        raise typer.Exit(1)
+    show(json)
+    output.say(f"corpus: {home.corpora}\nnext: `flywheel ui` shows every asset; `flywheel report latest` this report")
+
+
+def show(json: bool) -> None:
+    """Print the newest report with each of its tables."""
+    from flywheel.evaluate.report import latest
+
+    report: Any = latest(settings.home())
+    if json:
+        output.emit(report)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 3000) -> None:
+    """Open the Dagster UI on 127.0.0.1 over the data folder, with the daemon that runs schedule and sensor."""
+    raise typer.Exit(subprocess.run([*DEFS, "flywheel.defs.ui", str(port)], check=False).returncode)
