@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -37,6 +39,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 def say(text: str) -> None:
     """A remark on standard error."""
     errors.print(text, highlight=False, markup=False)
+
+
+def narrate() -> None:
+    """Let the library's log speak on standard error, beside progress displays."""
+    log = logging.getLogger("flywheel")
+    log.addHandler(RichHandler(console=errors, show_path=False, show_level=False, log_time_format="%H:%M:%S"))
+    log.setLevel(logging.INFO)
 
 
 def fail(text: str) -> None:

@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +41,7 @@ class Demo:
         """Bring the days `first` .. `first + count` of the week to their end."""
         for index in range(first, first + count):
             day = self.config.week_start + timedelta(days=index)
-            self._run(f"day {day}", "day", day.isoformat(), automation.DAY)
+            self._run("day", day.isoformat(), automation.DAY)
 
     def version(self, day_count: int, assets: list[dg.AssetsDefinition]) -> None:
         """Bring a version, as of the midnight after `day_count` days, to the last of the given assets."""
@@ -51,25 +50,22 @@ class Demo:
         version = versions.following(known, as_of)
         if version.key not in known:
             self.instance.add_dynamic_partitions("versions", [version.key])
-        for asset in assets:
-            self._run(f"v{version.number} {asset.key.to_user_string()}", "turn", version.key, [asset])
+        self._run("turn", version.key, assets)
 
     def report(self) -> None:
         """Write the page of the whole turn, when anything was made since."""
         key = dg.AssetKey("turn_report")
         if self.done or not self.instance.get_latest_materialization_event(key):
             newest = max(self.instance.get_dynamic_partitions("versions"), key=lambda k: versions.parse(k).number)
-            with _stage("turn report"):
-                self._execute("turn", newest, [key])
+            self._execute("turn", newest, [key])
 
-    def _run(self, title: str, job: str, partition: str, assets: list[dg.AssetsDefinition]) -> None:
+    def _run(self, job: str, partition: str, assets: list[dg.AssetsDefinition]) -> None:
         missing = [
             asset.key for asset in assets if partition not in self.instance.get_materialized_partitions(asset.key)
         ]
         self.skipped += len(assets) - len(missing)
         if missing:
-            with _stage(title):
-                self._execute(job, partition, missing)
+            self._execute(job, partition, missing)
             self.done += len(missing)
 
     def _execute(self, job: str, partition: str, assets: list[dg.AssetKey]) -> None:
@@ -90,14 +86,6 @@ def _definitions() -> dg.Definitions:
 
 def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
-
-
-@contextmanager
-def _stage(title: str) -> Iterator[None]:
-    output.say(f"▶ {title}")
-    started = time.perf_counter()
-    yield
-    output.say(f"✔ {title}: {time.perf_counter() - started:.1f} s")
 
 
 @contextmanager
@@ -142,6 +130,7 @@ def run(home: Home) -> Demo:
 def main() -> None:
     """The command line of `flywheel demo`, which starts this module as a process."""
     warnings.simplefilter("ignore")
+    output.narrate()
     parser = argparse.ArgumentParser(prog="flywheel demo")
     parser.add_argument("--fresh", action="store_true")
     arguments = parser.parse_args()

@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_pipes import open_dagster_pipes
 
 from flywheel import settings
+from flywheel.cli import output
 from flywheel.defs import metadata
 from flywheel.wheel import config, stages, versions
 
@@ -29,6 +30,7 @@ def run(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, stag
 
 def main(stage: str, key: str) -> None:
     """Run one stage and report its facts."""
+    output.narrate()
     home = settings.home()
     with open_dagster_pipes() as pipes:
         facts = stages.run(stage, home, config.load(home), versions.parse(key))

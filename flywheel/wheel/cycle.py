@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 from flywheel import artifacts
 from flywheel.settings import Home
+
+log = logging.getLogger(__name__)
 
 # In the order of a turn; the cycle table lists stages so.
 STAGES = (
@@ -37,8 +40,10 @@ def _cpu() -> float:
 @contextmanager
 def timed(home: Home, key: str, stage: str) -> Iterator[None]:
     """Keep the wall and CPU seconds of a stage that ends well, under the day or version it was done for."""
+    log.info("%s %s", key, stage)
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), _cpu()
     yield
+    log.info("%s %s: %.1f s", key, stage, time.perf_counter() - wall)
     artifacts.write_json(
         home.cycle / f"{key}.{stage}.json",
         {

@@ -49,7 +49,7 @@ def changes(home: Home, config: WheelConfig, version: Version, now: datetime) ->
     with warehouse.connect() as connection:
         connection.register("verdicts", verdicts)
         found = connection.sql(
-            f"""
+            """
             SELECT count(*) FROM read_parquet($decisions) AS d JOIN verdicts AS v USING (trajectory_id)
             WHERE d.kept AND (v.success IS DISTINCT FROM d.success OR v.reward IS DISTINCT FROM d.reward)
             """,

@@ -1,0 +1,1 @@
+"""Tests of the wheel, with and without Dagster."""
