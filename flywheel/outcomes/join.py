@@ -44,13 +44,19 @@ def joined(home: Home, workspace: str, policy: RewardPolicy, as_of: datetime) ->
     Raises:
         FlywheelError: when `as_of` has no time zone.
     """
-    if as_of.tzinfo is None:
-        raise FlywheelError(
-            f"as-of time {as_of.isoformat()} has no time zone; write it in UTC, as 2026-01-31T00:00:00Z"
-        )
-    moment = f"TIMESTAMPTZ {_text(as_of.astimezone(UTC).isoformat())}"
     with warehouse.connect() as connection:
-        return connection.sql(statement(home, workspace, policy, moment)).to_arrow_table().cast(JOINED)
+        return connection.sql(statement(home, workspace, policy, sql_moment(as_of))).to_arrow_table().cast(JOINED)
+
+
+def sql_moment(moment: datetime) -> str:
+    """A moment as a SQL literal.
+
+    Raises:
+        FlywheelError: when it has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise FlywheelError(f"{moment.isoformat()} has no time zone; write it in UTC, as in 2026-01-31T00:00:00Z")
+    return f"TIMESTAMPTZ {_text(moment.astimezone(UTC).isoformat())}"
 
 
 def first_arrivals(home: Home, workspace: str, as_of: str) -> str:

@@ -1,0 +1,101 @@
+"""Filters: SQL expressions over a candidate's columns that can do nothing but say yes or no to each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from flywheel import warehouse
+from flywheel.schema import FlywheelError
+
+COLUMNS = (
+    "reward",
+    "success",
+    "state",
+    "task_type",
+    "task_id",
+    "task_group",
+    "agent",
+    "agent_version",
+    "model",
+    "provider",
+    "end_state",
+    "n_steps",
+    "arrived_at",
+    "started_at",
+    "source",
+    "trajectory_id",
+)
+
+
+def passes(candidates: pa.Table, expression: str) -> pa.Table:
+    """Whether each candidate passes: columns trajectory_id and passes (null counts as no).
+
+    Only the columns of `COLUMNS` and functions that depend on nothing else may be named, so the answer for a
+    row is the same on every day and beside any other rows.
+
+    Raises:
+        FlywheelError: when the expression cannot be read, names something else, or is not true or false.
+    """
+    with warehouse.connect() as connection:
+        connection.register("given", candidates.select(list(COLUMNS)))
+        connection.sql("CREATE TABLE candidates AS SELECT * FROM given")
+        connection.unregister("given")
+        connection.sql("SET enable_external_access = false")
+        connection.sql("SET lock_configuration = true")
+        _check(connection, expression)
+        try:
+            answers = connection.sql(f"SELECT trajectory_id, ({expression}\n) AS passes FROM candidates")
+            if answers.types[1] != "BOOLEAN":
+                raise _refused(expression, f"it gives a {answers.types[1]}, not true or false")
+            return answers.project("trajectory_id, coalesce(passes, false) AS passes").to_arrow_table()
+        except duckdb.Error as error:
+            raise _refused(expression, str(error).splitlines()[0]) from error
+
+
+def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> None:
+    """Refuse all but one expression of known columns and functions that are pure."""
+    text = connection.execute("SELECT json_serialize_sql($q)", {"q": f"SELECT ({expression}\n)"}).fetchall()[0][0]
+    parsed = msgspec.json.decode(text)
+    if parsed["error"]:
+        raise _refused(expression, parsed["error_message"])
+    nodes = [statement["node"] for statement in parsed["statements"]]
+    if len(nodes) != 1 or nodes[0]["type"] != "SELECT_NODE" or len(nodes[0]["select_list"]) != 1:
+        raise _refused(expression, "it is not one expression")
+    pure = {
+        row[0]
+        for row in connection.execute(
+            """
+            SELECT function_name FROM duckdb_functions() WHERE function_type = 'scalar'
+            GROUP BY function_name HAVING bool_and(stability = 'CONSISTENT')
+            """
+        ).fetchall()
+    }
+    for node in _nodes(nodes[0]):
+        kind = node.get("class")
+        if kind in ("SUBQUERY", "WINDOW", "STAR", "LAMBDA", "PARAMETER"):
+            raise _refused(expression, f"a filter looks at one row at a time; {kind.lower()} has no place in it")
+        if kind == "FUNCTION" and node["function_name"].lower() not in pure:
+            raise _refused(expression, f"the function {node['function_name']} may not be used in a filter")
+        if kind == "COLUMN_REF" and [name.lower() for name in node["column_names"]][-1] not in COLUMNS:
+            raise _refused(expression, f"there is no column {'.'.join(node['column_names'])}")
+    if nodes[0]["from_table"]["type"] != "EMPTY":
+        raise _refused(expression, "it names a table")
+
+
+def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a parsed statement."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _nodes(inner)
+
+
+def _refused(expression: str, why: str) -> FlywheelError:
+    return FlywheelError(f"filter {expression!r}: {why}. Write a condition on: {', '.join(COLUMNS)}")

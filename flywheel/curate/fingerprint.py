@@ -1,0 +1,101 @@
+"""Fingerprints: the words of a trajectory, runs of them as numbers, and pairs of texts that share most runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from flywheel import warehouse
+from flywheel.curate.spec import NearDuplicates
+
+# The words of a text: lower case, without punctuation; numbers and ids are words too.
+WORDS = r"regexp_extract_all(lower({text}), '[\p{{L}}\p{{M}}\p{{N}}_]+')"
+
+# What was asked first, and all that was said and done. System messages stay out: every episode of an agent
+# shares them, and they would make all of its episodes alike.
+PROMPT = "coalesce(list_filter(steps, lambda s: s.role = 'user')[1].content, '')"
+EPISODE = """
+array_to_string(list_transform(list_filter(steps, lambda s: s.role <> 'system'), lambda s: concat_ws(' ',
+    s.reasoning, s.content, array_to_string(list_transform(s.tool_calls, lambda c: concat_ws(' ', c.name, c.arguments)),
+    ' '))), ' ')
+"""
+
+TEXTS = pa.schema([("id", pa.string()), ("prompt", pa.string()), ("text", pa.string())])
+
+
+def texts(trajectories: pa.Table) -> pa.Table:
+    """The `prompt` and the whole `text` of each trajectory (a table with `id` and `steps`), ordered by id."""
+    with warehouse.connect() as connection:
+        connection.register("trajectories", trajectories.select(["id", "steps"]))
+        found = connection.sql(f"SELECT id, {PROMPT} AS prompt, {EPISODE} AS text FROM trajectories ORDER BY id")
+        return found.to_arrow_table().cast(TEXTS)
+
+
+def similar(left: pa.Table, right: pa.Table | None, settings: NearDuplicates) -> pa.Table:
+    """Pairs of texts whose Jaccard similarity over runs of words reaches the threshold.
+
+    Takes tables of `key` (unique in its table), `scope` (only texts of one scope are compared) and `text`; gives
+    `left`, `right` (keys) and `similarity`, ordered by the keys. With `right` None the pairs are among `left`,
+    each once with the lesser key first. A text without words is like nothing.
+    """
+    with warehouse.connect() as connection:
+        sides = [left.select(["key", "scope", "text"]).append_column("side", pa.array([0] * len(left), pa.int8()))]
+        if right is not None:
+            ones = pa.array([1] * len(right), pa.int8())
+            sides.append(right.select(["key", "scope", "text"]).append_column("side", ones))
+        connection.register("given", pa.concat_tables(sides))
+        connection.sql(
+            f"""
+            CREATE TABLE documents AS
+            WITH words AS (
+                SELECT key, scope, side, {WORDS.format(text="text")} AS words FROM given
+            )
+            SELECT row_number() OVER (ORDER BY side, key) - 1 AS item, key, scope, side, list_distinct(list_transform(
+                range(1, greatest(len(words) - {settings.shingle} + 2, 2)),
+                lambda i: md5_number_lower(array_to_string(words[i:i + {settings.shingle} - 1], ' ')))) AS runs
+            FROM words WHERE len(words) > 0
+            """
+        )
+        runs = connection.sql("SELECT runs FROM documents ORDER BY item").to_arrow_table()["runs"].combine_chunks()
+        connection.register("buckets", _buckets(runs, settings))
+        across = "a.side < b.side" if right is not None else "a.key < b.key"
+        return connection.sql(
+            f"""
+            WITH candidates AS (
+                SELECT DISTINCT x.item AS a, y.item AS b FROM buckets AS x JOIN buckets AS y
+                ON x.band = y.band AND x.bucket = y.bucket AND x.item < y.item
+            ),
+            measured AS (
+                SELECT a.key AS "left", b.key AS "right", len(list_intersect(a.runs, b.runs)) AS shared,
+                    shared / (len(a.runs) + len(b.runs) - shared) AS similarity
+                FROM candidates AS c JOIN documents AS a ON a.item = c.a JOIN documents AS b ON b.item = c.b
+                WHERE a.scope = b.scope AND {across}
+            )
+            SELECT "left", "right", similarity FROM measured WHERE similarity >= {settings.threshold!r}
+            ORDER BY "left", "right"
+            """
+        ).to_arrow_table()
+
+
+def _buckets(runs: Any, settings: NearDuplicates) -> pa.Table:
+    """The LSH bucket of each document (`item`, its place in `runs`) in each band of its MinHash signature."""
+    from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  # compiled, without stubs
+
+    if len(runs) == 0:
+        return pa.table(
+            {"item": pa.array([], pa.int64()), "band": pa.array([], pa.int64()), "bucket": pa.array([], pa.int64())}
+        )
+    signatures = RMinHash.digest_matrix_from_flat_token_hashes(
+        runs.flatten().to_numpy(), np.asarray(runs.offsets), settings.bands * settings.rows, settings.seed
+    )
+    bands = np.asarray(signatures.to_rows(), dtype=np.uint32).reshape(len(runs), settings.bands, settings.rows)
+    buckets = [np.unique(bands[:, i], axis=0, return_inverse=True)[1].reshape(-1) for i in range(settings.bands)]
+    return pa.table(
+        {
+            "item": np.tile(np.arange(len(runs)), settings.bands),
+            "band": np.repeat(np.arange(settings.bands), len(runs)),
+            "bucket": np.concatenate(buckets),
+        }
+    )
