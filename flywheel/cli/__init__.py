@@ -25,3 +25,6 @@ def main() -> None:
     except FlywheelError as error:
         fail(str(error))
         sys.exit(1)
+
+
+from flywheel.cli import environments as environments  # noqa: E402 - commands register themselves on `app`

@@ -55,7 +55,7 @@ def prove(
     successes = dict.fromkeys((actor.name for actor in actors), 0)
     for done, task in enumerate(tasks, 1):
         for actor in actors:
-            successes[actor.name] += ended(environment, task, actor).score().success
+            successes[actor.name] += played(environment, task, actor)[0].score().success
         walk = random_walk(environment, task, random.Random(f"{seed}|{task.id}"))
         forks += len(walk)
         failed += sum(not fork_holds(environment, task, walk[:i], walk[i]) for i in range(len(walk)))
@@ -75,15 +75,15 @@ def prove(
     )
 
 
-def ended(environment: TemplateEnvironment, task: Task, actor: Actor) -> State:
-    """The state in which an actor, at temperature 0, leaves a task."""
+def played(environment: TemplateEnvironment, task: Task, actor: Actor) -> tuple[State, tuple[Step, ...]]:
+    """The state in which an actor, at temperature 0, leaves a task, and all steps on the way."""
     state, steps = environment.reset(task), opening(task)
     for _ in range(MAX_TURNS):
         if state.done:
             break
         [[act]] = actor.act([Situation(task, steps)], n=1, temperature=0.0, seed=0)
         steps = (*steps, act.step, *state.step(act.step))
-    return state
+    return state, steps
 
 
 def replay(environment: TemplateEnvironment, task: Task, walk: Sequence[Step]) -> State:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from flywheel.environments import get
 from flywheel.environments.agents import REFERENCE
 from flywheel.environments.calls import ERRORS
+from flywheel.environments.cases import case_of
 from flywheel.environments.habits import captured_agents
 from flywheel.environments.protocol import Actor, Situation, Task, opening
 from flywheel.environments.templates import TemplateEnvironment
@@ -17,6 +18,9 @@ from flywheel.schema import Step
 WORD = re.compile(r"[A-Za-z0-9_]+|[^\sA-Za-z0-9_]")
 
 MAX_TURNS = 12
+
+# Enough that every scenario, slip and answer occurs many times.
+EXAMPLES = 2000
 
 
 def words(text: str) -> list[str]:
@@ -43,7 +47,7 @@ def _episode(environment: TemplateEnvironment, task: Task, actor: Actor, seed: i
 
 
 def vocabulary(environment: str) -> tuple[str, ...]:
-    """Every word that an environment's prompts, tools, scripts and answers are made of, sorted.
+    """Every word that an environment's prompts, tools, scripts, facts and answers are made of, sorted.
 
     Held-out templates use no word that is not in it, and it is made from train templates and closed lists alone.
     """
@@ -53,7 +57,9 @@ def vocabulary(environment: str) -> tuple[str, ...]:
     texts += [re.sub(r"\{\w+\}", " ", template.wording) for template in place.templates["train"]]
     for name, parameters in place.toolbox.parameters.items():
         known |= {name, *parameters}
-    for steps in example_episodes(environment, 2000, 0):
+    for task in place.tasks("train", EXAMPLES, 0):
+        texts += [text for fact in case_of(task).world.items() for text in fact]
+    for steps in example_episodes(environment, EXAMPLES, 0):
         for step in steps:
             texts += [step.content or "", *(call.arguments for call in step.tool_calls)]
     for text in texts:
