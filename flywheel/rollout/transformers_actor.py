@@ -1,0 +1,141 @@
+"""An actor that samples from a causal model of transformers: a whole frontier of situations in a few batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flywheel import environments
+from flywheel.environments.protocol import Act, Situation
+from flywheel.schema import FlywheelError, Step
+from flywheel.views.messages import parse_assistant, to_messages
+
+
+class TransformersActor:
+    """A checkpoint (folder or Hugging Face name) that acts.
+
+    Each situation is read once, and its cache repeated for the `n` steps sampled from it. `rows` bounds how many
+    steps are written at the same time. `tools` are the schemas that a chat template may render, by environment;
+    those of the environments that ship are known. A step ends at the end-of-turn token or after `max_tokens`.
+
+    Raises:
+        FlywheelError: when the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        name: str,
+        version: str,
+        device: str = "cpu",
+        max_tokens: int = 128,
+        rows: int = 512,
+        tools: Mapping[str, Sequence[dict[str, Any]]] | None = None,
+    ) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.name = name
+        self.version = version
+        self.max_tokens = max_tokens
+        self.rows = rows
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+            self._model = AutoModelForCausalLM.from_pretrained(model).to(device).eval()
+        except (OSError, ValueError) as error:
+            raise FlywheelError(f"there is no causal model {str(model)!r}: {error}") from error
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        ends = self._model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        self._ends = sorted({e for e in (*ends, self._tokenizer.eos_token_id) if e is not None})
+        shipped = {name: environments.get(name).tools for name in environments.names()}
+        self._tools: dict[str, list[dict[str, Any]]] = {k: list(v) for k, v in {**shipped, **(tools or {})}.items()}
+
+    def act(self, situations: Sequence[Situation], *, n: int, temperature: float, seed: int) -> list[list[Act]]:
+        """`n` steps for each situation, sampled independently; at temperature 0 the greedy step, `n` times.
+
+        `Act.logprob` is that of the untempered model. The same call gives the same steps.
+        """
+        import torch
+
+        generator = torch.Generator(self._model.device).manual_seed(seed)
+        prompts = [self._prompt(situation) for situation in situations]
+        siblings = n if temperature > 0 else 1
+        acts: list[list[Act]] = [[] for _ in situations]
+        # Prompts of like length share a batch, so that little of it is padding.
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        size = max(1, self.rows // siblings)
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            written = self._sample([prompts[i] for i in chosen], siblings, temperature, generator)
+            for i, sampled in zip(chosen, written, strict=True):
+                acts[i] = sampled if temperature > 0 else sampled * n
+        return acts
+
+    def _prompt(self, situation: Situation) -> list[int]:
+        encoded = self._tokenizer.apply_chat_template(
+            to_messages(situation.steps),
+            tools=self._tools.get(situation.task.environment),
+            add_generation_prompt=True,
+            return_dict=True,
+        )
+        return encoded["input_ids"]
+
+    def _sample(self, prompts: list[list[int]], n: int, temperature: float, generator: Any) -> list[list[Act]]:
+        """`n` acts for each prompt, in one batch: read the prompts, then write token by token until all have ended."""
+        import torch
+
+        device = self._model.device
+        longest = max(map(len, prompts))
+        pad = self._tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+        ends = torch.tensor(self._ends, device=device)
+        with torch.inference_mode():
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            out = self._model(ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+            cache, logits = out.past_key_values, out.logits[:, -1].float().repeat_interleave(n, 0)
+            if n > 1:
+                cache.batch_repeat_interleave(n)
+            mask, positions = mask.repeat_interleave(n, 0), positions[:, -1:].repeat_interleave(n, 0)
+            alive = torch.arange(len(prompts) * n, device=device)
+            tokens: list[list[int]] = [[] for _ in range(len(alive))]
+            logprobs = torch.zeros(len(alive), device=device)
+            for _ in range(self.max_tokens):
+                logp = logits.log_softmax(-1)
+                if temperature > 0:
+                    token = torch.multinomial((logp / temperature).softmax(-1), 1, generator=generator)
+                else:
+                    token = logp.argmax(-1, keepdim=True)
+                logprobs[alive] += logp.gather(1, token)[:, 0]
+                for row, written in zip(alive.tolist(), token[:, 0].tolist(), strict=True):
+                    tokens[row].append(written)
+                going = ~torch.isin(token[:, 0], ends)
+                if not going.any():
+                    break
+                if not going.all():
+                    # Those that have ended leave the batch.
+                    keep = going.nonzero()[:, 0]
+                    cache.batch_select_indices(keep)
+                    alive, mask, positions, token = alive[keep], mask[keep], positions[keep], token[keep]
+                mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
+                positions = positions + 1
+                out = self._model(
+                    token, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+                )
+                logits = out.logits[:, -1].float()
+        acts = self._read(tokens, logprobs.tolist())
+        return [acts[i : i + n] for i in range(0, len(acts), n)]
+
+    def _read(self, tokens: list[list[int]], logprobs: list[float]) -> list[Act]:
+        """Written tokens as acts; siblings that wrote the same are read once."""
+        steps: dict[tuple[int, ...], Step] = {}
+        acts: list[Act] = []
+        for written, logprob in zip(tokens, logprobs, strict=True):
+            said = tuple(written[:-1] if written[-1] in self._ends else written)
+            if said not in steps:
+                steps[said] = parse_assistant(self._tokenizer.decode(list(said), skip_special_tokens=False))
+            acts.append(Act(step=steps[said], logprob=logprob, tokens=len(written)))
+        return acts

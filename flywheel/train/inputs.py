@@ -1,0 +1,76 @@
+"""What a run reads: rows, pairs and the base policy, each with the digest that names its content."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flywheel import artifacts
+from flywheel.schema import FlywheelError
+from flywheel.settings import Home
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(model: Path) -> str:
+    """SHA-256 over the weight files of a model's folder, in name order."""
+    digests = [file_digest(path) for path in sorted(model.glob("*.safetensors"))]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def describe_data(home: Home, data: str) -> dict[str, Any]:
+    """Where rows come from: a corpus version with its digest, or a Parquet file with its.
+
+    Raises:
+        FlywheelError: when there is neither.
+    """
+    path = Path(data)
+    if path.suffix == ".parquet":
+        if not path.is_file():
+            raise FlywheelError(f"there is no file of trajectories {data}")
+        return {"trajectories": str(path), "digest": file_digest(path)}
+    from flywheel.corpus import reference, store
+
+    name, version = reference.parse(data)
+    manifest = store.manifest(home, name, version)
+    return {"corpus": name, "version": manifest.version, "digest": manifest.digest}
+
+
+def rows(home: Home, described: dict[str, Any]) -> pa.Table:
+    """The training rows of described data."""
+    if "trajectories" in described:
+        return pq.read_table(described["trajectories"])
+    from flywheel.corpus import store
+
+    return store.rows(home, described["corpus"], described["version"], "train")
+
+
+def pair_files(pairs: tuple[str, ...]) -> list[Path]:
+    """The Parquet files that references to pairs name, in the order given.
+
+    Raises:
+        FlywheelError: when one is absent.
+    """
+    paths = [Path(name) if name.endswith(".parquet") else Path(name) / "pairs.parquet" for name in pairs]
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        raise FlywheelError(f"there are no pairs at {', '.join(missing)}; make them with `flywheel pairs`")
+    return paths
+
+
+def describe_base(home: Home, base: str) -> dict[str, Any]:
+    """The model that training starts from: `scratch`, a policy of this home, a folder, or a Hugging Face name."""
+    if base == "scratch":
+        return {"model": "scratch"}
+    manifest = home.policies / base / artifacts.MANIFEST
+    if "/" not in base and manifest.is_file():
+        digest = artifacts.read_json(manifest)["weights"]
+        return {"policy": base, "digest": digest, "model": str(manifest.parent / "model")}
+    return {"model": base, "digest": weights_digest(Path(base))} if Path(base).is_dir() else {"model": base}

@@ -1,0 +1,62 @@
+"""Supervised fine-tuning with TRL: imitate what assistants wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from flywheel.train import policy, tokenizer
+from flywheel.train.config import SFTRun
+from flywheel.train.examples import conversations, examples
+from flywheel.train.loop import arguments
+
+
+def trainer(run: SFTRun, rows: pa.Table, base: str, folder: Path) -> tuple[Any, int]:
+    """A TRL trainer that keeps its checkpoints in `folder`, and how many sequences it trains on.
+
+    From `scratch`, the tokenizer is made of the rows' own tools and words.
+    """
+    import torch
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    if base == "scratch":
+        words = vocabulary(rows)
+        model = policy.scratch(words, run.size, run.context, run.seed)
+    else:
+        model, words = policy.load(base)
+    made = examples(words, rows, run.context)
+    torch.manual_seed(run.seed)
+    return (
+        SFTTrainer(
+            model=model,
+            processing_class=words,
+            train_dataset=Dataset.from_list([msgspec.to_builtins(example) for example in made]),
+            peft_config=policy.adapter(run.lora_rank),
+            args=SFTConfig(
+                **arguments(run, folder),
+                max_steps=run.steps,
+                lr_scheduler_type="cosine",
+                weight_decay=run.weight_decay,
+                adam_beta2=0.98,
+                max_length=None,
+            ),
+        ),
+        len(made),
+    )
+
+
+def vocabulary(rows: pa.Table) -> Any:
+    """A tokenizer made of the tools that the rows offer and of the words in them."""
+    tools: dict[str, Any] = {}
+    texts: list[str] = []
+    for steps, offered in conversations(rows):
+        tools.setdefault(offered, None)
+        for step in steps:
+            texts += [step.content or "", step.reasoning or "", *(call.arguments for call in step.tool_calls)]
+    schemas = [schema for offered in tools for schema in json.loads(offered)]
+    return tokenizer.build(schemas, texts)
