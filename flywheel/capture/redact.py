@@ -23,6 +23,11 @@ def _is_json(text: str) -> bool:
     return True
 
 
+def _storable(text: str) -> str:
+    """Text that UTF-8 can hold: lone surrogates, as broken tool output brings them, become question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 class Redactor:
     """Redacts the texts of one trajectory: one value has one placeholder throughout, the second of a kind `<EMAIL_2>`.
 
@@ -35,15 +40,12 @@ class Redactor:
         self._kinds: Counter[str] = Counter()
 
     def text(self, text: str) -> str:
-        """A text without secrets; one that is a JSON object or list stays JSON. Lone surrogates become "?"."""
-        if not text.isascii():
-            text = text.encode("utf-8", "replace").decode()
-        if text[:1] in ("{", "["):
-            return self.json(text)
-        return self._plain(text)
+        """A text without secrets; one that is a JSON object or list stays JSON."""
+        return self.json(text) if text[:1] in ("{", "[") else self._plain(_storable(text))
 
     def json(self, text: str) -> str:
         """JSON text without secrets, otherwise byte for byte as it was; text that is not JSON as plain text."""
+        text = _storable(text)
         escaped = "\\u" in text or "\\/" in text  # escapes may hide what the prefilter looks for
         if not escaped and not suspicious(text):
             return text

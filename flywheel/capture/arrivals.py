@@ -1,0 +1,111 @@
+"""Arrivals: the one way into the stored tables of a workspace, where each record is let in once and on an open day."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+import pyarrow as pa
+
+from flywheel import artifacts, schema, warehouse
+from flywheel.schema import Outcome, Quarantined, Trajectory
+from flywheel.settings import Home
+
+TICK = timedelta(microseconds=1)  # the resolution of stored times
+Item = TypeVar("Item")
+
+
+class Arrivals:
+    """What a workspace has stored, and the moment up to which it is closed.
+
+    **Closed** means settled: once a settle as of a moment has run, no row that arrived at or before that moment is
+    ever added, so a snapshot as of it can be rebuilt for ever. What is found later arrives later, see `moment`.
+    All is read and added within `locked`. Of stored files only columns of ids are read, and each file once.
+    """
+
+    def __init__(self, home: Home, workspace: str) -> None:
+        self.home, self.workspace = home, workspace
+        self.folder = home.journals / workspace
+        self.closed_through = datetime.min.replace(tzinfo=UTC)
+        self._columns: dict[tuple[Path, str], pl.DataFrame] = {}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone among all processes that settle or ingest into this workspace."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        closed = self.folder / "closed.json"
+        file = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if closed.exists():
+                self.closed_through = datetime.fromisoformat(artifacts.read_json(closed)["through"])
+            yield
+        finally:
+            os.close(file)
+
+    def close(self, through: datetime) -> None:
+        """Close everything up to a moment."""
+        if through > self.closed_through:
+            self.closed_through = through
+            artifacts.write_json(self.folder / "closed.json", {"through": through.astimezone(UTC).isoformat()})
+
+    def moment(self, at: datetime, now: datetime) -> datetime:
+        """When something that happened at `at` and is stored `now` arrives: then, or now if then is closed."""
+        return at if at > self.closed_through else max(now, self.closed_through + TICK)
+
+    def new_trajectories(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that no stored trajectory has."""
+        return self._new(self.home.captures, ids, pl.col("id"))
+
+    def without_outcomes(self, ids: Sequence[str], source: str) -> set[str]:
+        """Those of the trajectory ids of which the ledger holds no outcome from a source."""
+        return self._new(self.home.outcomes, ids, pl.col("trajectory_id").filter(pl.col("source") == source))
+
+    def add_trajectories(self, trajectories: Sequence[Trajectory]) -> int:
+        """Store the trajectories that are not stored yet, the first of each id; returns how many."""
+        by_id = _first_of(trajectories, lambda t: t.id)
+        new = self.new_trajectories(list(by_id))
+        return self._append(self.home.captures, schema.trajectories_table([by_id[i] for i in by_id if i in new]))
+
+    def add_outcomes(self, outcomes: Sequence[Outcome]) -> int:
+        """Store the outcomes that are not stored yet, the first of each id; returns how many."""
+        by_id = _first_of(outcomes, lambda o: o.id)
+        new = self._new(self.home.outcomes, list(by_id), pl.col("id"))
+        return self._append(self.home.outcomes, schema.outcomes_table([by_id[i] for i in by_id if i in new]))
+
+    def add_quarantined(self, rows: Sequence[Quarantined]) -> int:
+        """Store the quarantined inputs that are not stored yet; returns how many."""
+        by_key = _first_of(rows, lambda r: "\x1f".join((r.source, str(r.line or ""), r.error, r.excerpt)))
+        key = pl.concat_str(
+            "source", pl.col("line").cast(pl.String).fill_null(""), "error", "excerpt", separator="\x1f"
+        )
+        new = self._new(self.home.quarantine, list(by_key), key)
+        return self._append(self.home.quarantine, schema.quarantine_table([by_key[k] for k in by_key if k in new]))
+
+    def _new(self, root: Path, keys: Collection[str], column: pl.Expr) -> set[str]:
+        """The keys that a column of the stored files does not hold; a file's column is read once."""
+        asked = pl.DataFrame({"key": list(keys)}, schema={"key": pl.String})
+        for file in warehouse.files(root, self.workspace):
+            at = (file, str(column))
+            if at not in self._columns:
+                self._columns[at] = pl.scan_parquet(file, hive_partitioning=False).select(column.alias("key")).collect()
+            asked = asked.join(self._columns[at], on="key", how="anti")
+        return set(asked["key"])
+
+    def _append(self, root: Path, table: pa.Table) -> int:
+        if table.num_rows:
+            warehouse.append(root, table)
+        return table.num_rows
+
+
+def _first_of(items: Sequence[Item], key: Callable[[Item], str]) -> dict[str, Item]:
+    first: dict[str, Item] = {}
+    for item in items:
+        first.setdefault(key(item), item)
+    return first

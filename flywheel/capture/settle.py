@@ -1,0 +1,175 @@
+"""Settling: what ended in the journals becomes stored rows, and journals that hold nothing more are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from flywheel import artifacts
+from flywheel.capture import journal, workspaces
+from flywheel.capture.arrivals import Arrivals
+from flywheel.capture.journal import Began, Ended, Said, Told, Torn, Whole
+from flywheel.schema import Outcome, Quarantined, Step, Trajectory, canonical_json
+from flywheel.settings import Home
+
+Row = TypeVar("Row", Trajectory, Outcome)
+EXCERPT = 200  # characters of a bad line that are kept in quarantine
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a settle did: rows added, records that were stored already, and what waits in the journals.
+
+    `trajectories` includes the `abandoned`: those whose writer died before their end, stored as partial.
+    """
+
+    trajectories: int
+    abandoned: int
+    outcomes: int
+    already_there: int
+    quarantined: int
+    waiting: int
+    journals_removed: int
+
+
+class Pages(msgspec.Struct):
+    """What one journal holds; `dead` when its writer is gone. The open trajectories arrive with their last event."""
+
+    path: Path
+    dead: bool
+    ended: list[Trajectory]
+    open: dict[str, Trajectory]
+    outcomes: list[Outcome]
+    torn: list[Torn]
+
+
+def settle(home: Home, workspace: str, now: datetime) -> Settled:
+    """Store what the journals of a workspace hold up to `now`, and close the time up to then.
+
+    A trajectory arrives when it ended; one that a dead writer left without an end is stored as partial and arrives
+    with its last event. An outcome arrives when it was told. What happened at or before a moment that an earlier
+    settle has closed arrives now instead. Events after `now` wait, as do unended trajectories of living writers.
+
+    Safe to kill at any point and to run again: ids that are stored are skipped, and a dead writer's journal goes
+    when everything in it is stored. Lines that are no events (the torn tail of a crash) are set aside in
+    `<writer>.torn` and quarantined.
+    """
+    workspaces.require(home, workspace)
+    arrivals = Arrivals(home, workspace)
+    with arrivals.locked(), ExitStack() as claims:
+        pages = [_read(p, dead=claims.enter_context(journal.claimed(p))) for p in journal.paths(arrivals.folder)]
+        candidates, abandoned = _candidates(pages)
+        due = {i: t for i, t in candidates.items() if t.arrived_at <= now}
+        told = [outcome for page in pages for outcome in page.outcomes]
+        outcomes = [outcome for outcome in told if outcome.arrived_at <= now]
+        open_ids = {i for page in pages for i in page.open} - due.keys()
+        waiting = (candidates.keys() - due.keys()) | open_ids
+
+        quarantined = arrivals.add_quarantined(_set_aside(pages, workspace, arrivals.moment(now, now)))
+        new = arrivals.new_trajectories(list(due))
+        rows = [_arriving(due[i], arrivals, now) for i in sorted(new)]
+        facts = [_arriving(outcome, arrivals, now) for outcome in outcomes]
+        outcomes_added = arrivals.add_outcomes(facts)
+        arrivals.add_trajectories(rows)
+        arrivals.close(max([now, *(row.arrived_at for row in (*rows, *facts))]))
+
+        finished = [page.path for page in pages if page.dead and not _waits(page, waiting, now)]
+        for path in finished:
+            path.unlink()
+        return Settled(
+            trajectories=len(rows),
+            abandoned=len(new & abandoned),
+            outcomes=outcomes_added,
+            already_there=len(due) - len(rows) + len(outcomes) - outcomes_added,
+            quarantined=quarantined,
+            waiting=len(waiting) + len(told) - len(outcomes),
+            journals_removed=len(finished),
+        )
+
+
+def _read(path: Path, *, dead: bool) -> Pages:
+    events, torn = journal.read(path)
+    pages = Pages(path, dead, [], {}, [], torn if dead else [])
+    steps: dict[str, list[Step]] = {}
+    for line, event in events:
+        if isinstance(event, Whole):
+            pages.ended.append(event.trajectory)
+        elif isinstance(event, Told):
+            pages.outcomes.append(event.outcome)
+        elif isinstance(event, Began):
+            pages.open[event.trajectory.id] = event.trajectory
+            steps[event.trajectory.id] = []
+        elif event.id not in pages.open:
+            pages.torn.append(Torn(line, "this trajectory has not begun here", msgspec.json.encode(event)))
+        else:
+            _continue(pages, steps[event.id], event)
+    for id, trajectory in pages.open.items():
+        pages.open[id] = msgspec.structs.replace(trajectory, steps=tuple(steps[id]))
+    return pages
+
+
+def _continue(pages: Pages, steps: list[Step], event: Said | Ended) -> None:
+    """Take a step or an end into an open trajectory; until it ends, it arrives with its last event."""
+    begun = msgspec.structs.replace(pages.open[event.id], arrived_at=event.at)
+    if isinstance(event, Said):
+        steps.append(event.step)
+        pages.open[event.id] = begun
+        return
+    metadata = begun.metadata
+    if event.error:
+        metadata = canonical_json({**msgspec.json.decode(metadata), "error": event.error})
+    del pages.open[event.id]
+    pages.ended.append(
+        msgspec.structs.replace(begun, end_state=event.state, metadata=metadata, steps=tuple(steps)),
+    )
+
+
+def _candidates(pages: Sequence[Pages]) -> tuple[dict[str, Trajectory], set[str]]:
+    """One trajectory an id, and the ids of the abandoned: the first that ended, else the longest a dead writer left.
+
+    What a living writer still writes is not a candidate.
+    """
+    best: dict[str, Trajectory] = {}
+    for trajectory in (t for page in pages for t in page.ended):
+        if trajectory.id not in best or trajectory.arrived_at < best[trajectory.id].arrived_at:
+            best[trajectory.id] = trajectory
+    living = {id for page in pages if not page.dead for id in page.open}
+    left: dict[str, Trajectory] = {}
+    for id, trajectory in ((i, t) for page in pages if page.dead for i, t in page.open.items()):
+        if id not in best and id not in living and (id not in left or len(trajectory.steps) > len(left[id].steps)):
+            left[id] = trajectory
+    return best | left, set(left)
+
+
+def _arriving(row: Row, arrivals: Arrivals, now: datetime) -> Row:
+    return msgspec.structs.replace(row, arrived_at=arrivals.moment(row.arrived_at, now))
+
+
+def _set_aside(pages: Sequence[Pages], workspace: str, at: datetime) -> list[Quarantined]:
+    """Keep the lines that are no events beside their journals; returns the rows that tell of them."""
+    rows: list[Quarantined] = []
+    for page in pages:
+        if page.torn:
+            artifacts.write_bytes(page.path.with_suffix(".torn"), b"".join(line.data + b"\n" for line in page.torn))
+        rows += [
+            Quarantined(
+                workspace=workspace,
+                source=page.path.name,
+                line=line.line,
+                error=line.error,
+                excerpt=line.data[:EXCERPT].decode("utf-8", "replace"),
+                arrived_at=at,
+            )
+            for line in page.torn
+        ]
+    return rows
+
+
+def _waits(page: Pages, waiting: set[str], now: datetime) -> bool:
+    """Whether something in a journal is still to be stored."""
+    held = {trajectory.id for trajectory in page.ended} | page.open.keys()
+    return bool(held & waiting) or any(outcome.arrived_at > now for outcome in page.outcomes)

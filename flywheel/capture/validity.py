@@ -1,0 +1,53 @@
+"""Validity: what could not be read back is refused before it is written."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from flywheel.schema import FlywheelError, Outcome, Trajectory, canonical_json
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+LARGEST = 2**63 - 1
+
+
+def checked(record: Record) -> Record:
+    """The record, its fields converted to their types (a list of calls to a tuple, say).
+
+    Refused are wrong types, times without a zone, numbers that are not finite or do not fit 64 bits.
+    """
+    kind = type(record)
+    try:
+        valid = msgspec.convert(msgspec.to_builtins(record, builtin_types=(datetime,)), kind)
+        for part in (valid, *valid.steps) if isinstance(valid, Trajectory) else (valid,):
+            for field in part.__struct_fields__:
+                _check(field, getattr(part, field))
+        return valid
+    except (msgspec.ValidationError, ValueError) as error:
+        raise FlywheelError(f"this {kind.__name__.lower()} cannot be recorded: {error}") from error
+
+
+def json_text(value: Any, what: str) -> str:
+    """A value as canonical JSON text; refused where it is none."""
+    try:
+        return canonical_json(value)
+    except (TypeError, ValueError) as error:
+        raise FlywheelError(f"{what} must be JSON values: {error}") from error
+
+
+def of_workspace(record: Trajectory | Outcome, workspace: str) -> None:
+    """Refuse a record of another workspace."""
+    if record.workspace != workspace:
+        raise FlywheelError(f"this recorder writes to workspace {workspace!r}, not to {record.workspace!r}")
+
+
+def _check(field: str, value: Any) -> None:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise ValueError(f"{field} has no time zone; give a time such as datetime.now(UTC)")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{field} is {value}, not a finite number")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"{field} is too large: {value}")
