@@ -65,12 +65,20 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "policies"
 
     @property
+    def evaluations(self) -> Path:
+        return self.root / "evaluations"
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
 
     @property
     def registry(self) -> Path:
         return self.root / "registry"
+
+    @property
+    def forthcoming(self) -> Path:
+        return self.root / "forthcoming"
 
     @property
     def cycle(self) -> Path:

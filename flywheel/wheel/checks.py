@@ -1,0 +1,91 @@
+"""What must hold of a version: each check gives the rows that show what is wrong, none where all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from flywheel import environments
+from flywheel.corpus import snapshot, store
+from flywheel.curate.leakage import audit
+from flywheel.evaluate import report as reports
+from flywheel.evaluate.suite import Suite
+from flywheel.release.gate import Rules, Verdict, decide
+from flywheel.schema import TRAJECTORIES
+from flywheel.settings import Home
+from flywheel.wheel.config import WheelConfig
+from flywheel.wheel.facts import Row
+from flywheel.wheel.versions import Version
+
+# What the first champion must beat, as far as it was judged: whoever acted before, and plain imitation of them.
+FIRST = ("empty", "captured agents", "sft")
+
+
+def suite(config: WheelConfig) -> Suite:
+    """The held-out tasks on which every policy of this wheel is judged."""
+    return Suite(
+        environments=dict.fromkeys(config.environments, config.heldout_tasks),
+        seed=9_000_001 + config.seed,
+        temperatures=config.temperatures,
+    )
+
+
+def rules(config: WheelConfig) -> Rules:
+    """The gate's rules, for suites of this wheel's size."""
+    tasks = config.heldout_tasks * len(config.environments)
+    return Rules(baselines=FIRST, minimum_tasks=min(Rules().minimum_tasks, tasks))
+
+
+def schema(home: Home, config: WheelConfig, version: Version) -> list[Row]:
+    """Columns that are missing or of another type, and counts that do not add up."""
+    manifest = store.manifest(home, config.corpus, version.number)
+    found = store.rows(home, config.corpus, version.number).schema
+    wrong: list[Row] = [
+        {"column": field.name, "expected": str(field.type), "found": str(found.field(field.name).type)}
+        if field.name in found.names
+        else {"column": field.name, "expected": str(field.type), "found": "missing"}
+        for field in TRAJECTORIES
+        if field.name not in found.names or found.field(field.name).type != field.type
+    ]
+    if sum(manifest.reasons.values()) != manifest.candidates:
+        wrong.append({"column": "reasons", "expected": str(manifest.candidates), "found": str(manifest.reasons)})
+    return wrong
+
+
+def leakage(home: Home, config: WheelConfig, version: Version) -> list[Row]:
+    """Training rows of the version that hold a held-out task of the suite, exactly or nearly."""
+    training = store.rows(home, config.corpus, version.number, "train")
+    asked = suite(config)
+    tasks = [
+        task
+        for name in sorted(asked.environments)
+        for task in environments.get(name).tasks(asked.split, asked.environments[name], asked.seed)
+    ]
+    shown = pa.table(
+        {
+            "task_id": [task.id for task in tasks],
+            "task_group": [task.group for task in tasks],
+            "text": [task.prompt for task in tasks],
+        }
+    )
+    return audit(training, shown).to_pylist()
+
+
+def reproducible(home: Home, config: WheelConfig, version: Version) -> list[Row]:
+    """Rows that differ when the version is decided again from the captures."""
+    return snapshot.rebuild(home, config.corpus, version.number).differences
+
+
+CORPUS: dict[str, Callable[[Home, WheelConfig, Version], list[Row]]] = {
+    "schema": schema,
+    "leakage": leakage,
+    "reproducible": reproducible,
+}
+
+
+def gate(home: Home, config: WheelConfig, version: Version) -> Verdict:
+    """The verdict on the candidate of the version's report."""
+    report = reports.load(home, version.key)
+    results = reports.results_of(home, version.key)
+    return decide(results, report.candidate, report.champion, leaks=report.leaks, rules=rules(config))
