@@ -99,8 +99,8 @@ def _from(tool: str, source: str, target: str) -> Call:
 
 
 RESTORE = _from("copy_file", "{folder}/backup", "{folder}/config")
-ARCHIVE = _from("move_file", "{folder}/report", "archive/{folder}")
-SPARE = _from("move_file", "{folder}/cache", "spare/{folder}")
+ARCHIVE = _from("move_file", "{folder}/report", "{folder}/archive")
+SPARE = _from("move_file", "{folder}/cache", "{folder}/spare")
 NEW_KEY = Call("write_file", {"path": "{folder}/key", "text": "{value}"})
 
 DONE = "Done, {folder} is %s."
