@@ -61,17 +61,22 @@ def similar(left: pa.Table, right: pa.Table | None, settings: NearDuplicates) ->
         runs = connection.sql("SELECT runs FROM documents ORDER BY item").to_arrow_table()["runs"].combine_chunks()
         connection.register("buckets", _buckets(runs, settings))
         across = "a.side < b.side" if right is not None else "a.key < b.key"
+        # A table of its own: joined in one statement, the planner may begin with every pair of a scope.
+        connection.sql(
+            f"""
+            CREATE TABLE candidates AS
+            WITH placed AS (SELECT * FROM buckets JOIN (SELECT item, key, scope, side FROM documents) USING (item))
+            SELECT DISTINCT a.item AS a, b.item AS b
+            FROM placed AS a JOIN placed AS b ON a.band = b.band AND a.bucket = b.bucket AND a.scope = b.scope
+            WHERE {across}
+            """
+        )
         return connection.sql(
             f"""
-            WITH candidates AS (
-                SELECT DISTINCT x.item AS a, y.item AS b FROM buckets AS x JOIN buckets AS y
-                ON x.band = y.band AND x.bucket = y.bucket AND x.item < y.item
-            ),
-            measured AS (
+            WITH measured AS (
                 SELECT a.key AS "left", b.key AS "right", len(list_intersect(a.runs, b.runs)) AS shared,
                     shared / (len(a.runs) + len(b.runs) - shared) AS similarity
                 FROM candidates AS c JOIN documents AS a ON a.item = c.a JOIN documents AS b ON b.item = c.b
-                WHERE a.scope = b.scope AND {across}
             )
             SELECT "left", "right", similarity FROM measured WHERE similarity >= {settings.threshold!r}
             ORDER BY "left", "right"
