@@ -23,8 +23,8 @@ LINES = ("paid", "sent", "late", "new")
 FRAMES = {
     "bare": "{ask}.",
     "hello": "Hello. {ask}. Thank you.",
-    "next": "Next: {ask}.",
-    "please": "Please: {ask}.",
+    "next": "Next on my list: {ask}.",
+    "please": "Please do this: {ask}.",
     "urgent": "{ask} now, please.",
 }
 
