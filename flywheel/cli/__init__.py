@@ -28,3 +28,4 @@ def main() -> None:
 
 
 from flywheel.cli import environments as environments  # noqa: E402 - commands register themselves on `app`
+from flywheel.cli import capture as capture  # noqa: E402 - commands register themselves on `app`

@@ -1,0 +1,164 @@
+"""Ingesting: files of known formats become stored trajectories and outcomes; what is malformed goes to quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from flywheel.capture import workspaces
+from flywheel.capture.arrivals import Arrivals
+from flywheel.capture.importers import importer_of
+from flywheel.capture.importers.records import Bad, Record
+from flywheel.capture.recorder import utc_now
+from flywheel.capture.redact import Redactor
+from flywheel.schema import FlywheelError, Quarantined
+from flywheel.settings import Home
+
+BATCH = 500  # records that are stored at once: what memory holds
+SUFFIXES = (".json", ".jsonl")  # of the files that are taken from a folder
+
+
+class FileReport(msgspec.Struct, kw_only=True):
+    """What became of one file.
+
+    `records` is always `added` + `already_there` + `duplicates` (within the file) + `quarantined`. Outcomes, steps,
+    tool calls and redactions (by kind) are those of the added records.
+    """
+
+    path: str
+    format: str
+    records: int = 0
+    added: int = 0
+    already_there: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    outcomes: int = 0
+    steps: int = 0
+    tool_calls: int = 0
+    redactions: dict[str, int] = {}
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of all files, one by one and together."""
+
+    workspace: str
+    files: list[FileReport]
+    total: FileReport
+
+
+def ingest(
+    home: Home,
+    paths: Sequence[Path],
+    workspace: str,
+    format: str = "auto",
+    now: datetime | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Store the records of files (and of the `.json` and `.jsonl` files in folders) in a workspace.
+
+    The same record again adds nothing, wherever it stands: a trajectory is named by its content. Records are stored
+    in batches and arrive with them (at `now` where it is given), so that what a killed ingest has stored is found
+    by the next. Secrets and printed rewards are replaced first. `progress` is told the bytes read of all files
+    together. Formats are found out before anything is stored; a file of none is an error.
+    """
+    workspaces.require(home, workspace)
+    chosen = [(path, importer_of(path, format)) for path in files(paths)]
+    arrivals = Arrivals(home, workspace)
+    reports: list[FileReport] = []
+    before = 0
+    for path, importer in chosen:
+        report = FileReport(path=str(path), format=importer.NAME)
+        seen: set[str] = set()
+        for batch in _batches(importer.read(path, workspace, now or utc_now())):
+            with arrivals.locked():
+                _store(batch, arrivals, report, seen, now or utc_now())
+            if progress:
+                progress(before + batch[-1].end)
+        before += path.stat().st_size
+        reports.append(report)
+    return Report(workspace=workspace, files=reports, total=_total(reports))
+
+
+def files(paths: Sequence[Path]) -> list[Path]:
+    """The files that are meant by paths: themselves, and those in folders, in order of name."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise FlywheelError(f"{path} does not exist")
+        inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise FlywheelError(f"{path} holds no {' or '.join(SUFFIXES)} file")
+        found += inside
+    return found
+
+
+def _batches(records: Iterator[Record | Bad]) -> Iterator[list[Record | Bad]]:
+    batch: list[Record | Bad] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _store(
+    batch: Sequence[Record | Bad], arrivals: Arrivals, report: FileReport, seen: set[str], now: datetime
+) -> None:
+    """Store what is new of a batch: outcomes first, so that a stored trajectory has all of its own."""
+    at = arrivals.moment(now, now)
+    bad = [record for record in batch if isinstance(record, Bad)]
+    good = {r.trajectory.id: r for r in reversed(batch) if isinstance(r, Record) and r.trajectory.id not in seen}
+    new = arrivals.new_trajectories(list(good))
+    unlabelled = arrivals.without_outcomes(list(new), report.format)
+    trajectories, outcomes = [], []
+    counts = Counter(report.redactions)
+    for id in sorted(new):
+        redactor = Redactor()
+        trajectories.append(redactor.trajectory(msgspec.structs.replace(good[id].trajectory, arrived_at=at)))
+        if id in unlabelled:
+            outcomes += [msgspec.structs.replace(outcome, arrived_at=at) for outcome in good[id].outcomes]
+        counts += redactor.counts
+    arrivals.add_quarantined([_quarantined(record, arrivals.workspace, report.path, at) for record in bad])
+    arrivals.add_outcomes(outcomes)
+    arrivals.add_trajectories(trajectories)
+    seen |= good.keys()
+
+    report.records += len(batch)
+    report.added += len(new)
+    report.already_there += len(good) - len(new)
+    report.duplicates += len(batch) - len(bad) - len(good)
+    report.quarantined += len(bad)
+    report.outcomes += len(outcomes)
+    report.steps += sum(len(t.steps) for t in trajectories)
+    report.tool_calls += sum(len(step.tool_calls) for t in trajectories for step in t.steps)
+    report.redactions = dict(sorted(counts.items()))
+
+
+def _quarantined(bad: Bad, workspace: str, path: str, at: datetime) -> Quarantined:
+    redactor = Redactor()
+    return Quarantined(
+        workspace=workspace,
+        source="/".join(Path(path).parts[-2:]),
+        line=bad.line,
+        error=redactor.text(bad.error),
+        excerpt=redactor.text(bad.excerpt),
+        arrived_at=at,
+    )
+
+
+def _total(reports: Sequence[FileReport]) -> FileReport:
+    total = FileReport(path="all", format="")
+    counts: Counter[str] = Counter()
+    for report in reports:
+        counts.update(report.redactions)
+        for field in FileReport.__struct_fields__:
+            if isinstance(value := getattr(report, field), int):
+                setattr(total, field, getattr(total, field) + value)
+    total.redactions = dict(sorted(counts.items()))
+    return total

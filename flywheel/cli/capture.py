@@ -1,0 +1,140 @@
+"""`flywheel workspace`, `ingest`, `outcome`, `settle`: what comes in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flywheel.cli import app
+from flywheel.cli.output import Json, emit, progress, say, table
+from flywheel.settings import home
+
+workspace_app = typer.Typer(help="Workspaces: isolated places for captures.", no_args_is_help=True)
+app.add_typer(workspace_app, name="workspace")
+
+Workspace = Annotated[str, typer.Option("--workspace", "-w", help="The workspace to write to.")]
+
+
+@workspace_app.command("create")
+def create(name: Annotated[str, typer.Argument(help="Letters, digits, '-' and '_'.")], json: Json = False) -> None:
+    """Create a workspace; one that exists stays as it is.
+
+    Example: flywheel workspace create support
+    """
+    from flywheel.capture import workspaces
+
+    made = workspaces.create(home(), name)
+    if json:
+        emit(made)
+    else:
+        say(f"workspace {made.name} is ready; bring captures in with: flywheel ingest PATH -w {made.name}")
+
+
+@workspace_app.command("list")
+def list_workspaces(json: Json = False) -> None:
+    """List the workspaces."""
+    from flywheel.capture import workspaces
+
+    there = workspaces.all_workspaces(home())
+    if json:
+        emit(there)
+    else:
+        table("workspaces", ["name", "created"], [(w.name, f"{w.created_at:%Y-%m-%d %H:%M}") for w in there])
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of .json and .jsonl files.")],
+    workspace: Workspace,
+    format: Annotated[str, typer.Option(help="tau-bench, tau2, intercode, openai-chat, or auto.")] = "auto",
+    json: Json = False,
+) -> None:
+    """Bring captures in from files: each record once, malformed ones to quarantine, rewards to the outcome ledger.
+
+    Example: flywheel ingest results/gpt-4o-airline.json --workspace airline
+
+    Example: flywheel ingest chats.jsonl -w support --format openai-chat --json
+    """
+    from flywheel.capture import ingest as ingesting
+
+    with progress() as display:
+        size = sum(path.stat().st_size for path in ingesting.files(paths))
+        bar = display.add_task("ingest (bytes)", total=size)
+        report = ingesting.ingest(
+            home(), paths, workspace, format, progress=lambda done: display.update(bar, completed=done)
+        )
+    if json:
+        emit(report)
+        return
+    columns = ["added", "already_there", "duplicates", "quarantined", "outcomes", "steps", "tool_calls"]
+    rows = [*report.files, report.total] if len(report.files) > 1 else report.files
+    table(
+        f"ingested into {workspace}",
+        ["file", "format", "records", *(column.replace("_", " ") for column in columns), "redacted"],
+        [
+            (
+                Path(row.path).name,
+                row.format,
+                row.records,
+                *(getattr(row, column) for column in columns),
+                ", ".join(f"{count} {kind}" for kind, count in row.redactions.items()),
+            )
+            for row in rows
+        ],
+    )
+    if report.total.quarantined:
+        say('see what was quarantined with: flywheel query "SELECT source, line, error FROM quarantine"')
+
+
+@app.command()
+def outcome(
+    trajectory: Annotated[str, typer.Argument(help="The id of a stored trajectory.")],
+    signal: Annotated[str, typer.Argument(help="What is told: reward, success, reopened, merged, ...")],
+    value: Annotated[float, typer.Argument(help="In the signal's own units; a success is 1, a failure 0.")],
+    workspace: Workspace,
+    source: Annotated[str, typer.Option(help="Who says so.")] = "person",
+    observed_at: Annotated[datetime | None, typer.Option(help="When it was true (UTC); now unless given.")] = None,
+    step: Annotated[int | None, typer.Option(help="The index of the one step that it is about, from 0.")] = None,
+    comment: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
+    json: Json = False,
+) -> None:
+    """Append one outcome to a trajectory by hand.
+
+    Example: flywheel outcome 4f1c... reopened 1 --workspace support --comment "customer came back"
+    """
+    from flywheel.capture import ledger
+
+    told = ledger.tell(
+        home(),
+        workspace,
+        trajectory,
+        signal,
+        value,
+        source=source,
+        observed_at=observed_at.replace(tzinfo=UTC) if observed_at else None,
+        step_index=step,
+        comment=comment,
+    )
+    if json:
+        emit(told)
+    else:
+        say(f"{signal} = {value:g} is in the ledger for {trajectory}")
+
+
+@app.command()
+def settle(workspace: Workspace, json: Json = False) -> None:
+    """Store what recorders have written to their journals, and close the time up to now.
+
+    Example: flywheel settle --workspace support
+    """
+    from flywheel.capture.settle import settle as settling
+
+    settled = settling(home(), workspace, datetime.now(UTC))
+    if json:
+        emit(settled)
+    else:
+        fields = settled.__struct_fields__
+        table(f"settled {workspace}", [f.replace("_", " ") for f in fields], [[getattr(settled, f) for f in fields]])
