@@ -130,4 +130,7 @@ def suspicious(text: str) -> bool:
     if len(text) < SHORTEST:
         return False
     lower = text.lower()
-    return any(hint in lower for hint in HINTS) or has_digits(text)
+    for hint in HINTS:  # a plain loop: this runs on every text, and a generator takes twice as long
+        if hint in lower:
+            return True
+    return has_digits(text)

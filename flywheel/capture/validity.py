@@ -24,7 +24,8 @@ def checked(record: Record) -> Record:
         valid = msgspec.convert(msgspec.to_builtins(record, builtin_types=(datetime,)), kind)
         for part in (valid, *valid.steps) if isinstance(valid, Trajectory) else (valid,):
             for field in part.__struct_fields__:
-                _check(field, getattr(part, field))
+                if not isinstance(value := getattr(part, field), str | None):
+                    _check(field, value)
         return valid
     except (msgspec.ValidationError, ValueError) as error:
         raise FlywheelError(f"this {kind.__name__.lower()} cannot be recorded: {error}") from error

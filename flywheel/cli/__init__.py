@@ -27,5 +27,5 @@ def main() -> None:
         sys.exit(1)
 
 
-from flywheel.cli import environments as environments  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import capture as capture  # noqa: E402 - commands register themselves on `app`
+from flywheel.cli import environments as environments  # noqa: E402 - commands register themselves on `app`
