@@ -30,7 +30,7 @@ class TransformersActor:
         name: str,
         version: str,
         device: str = "cpu",
-        max_tokens: int = 128,
+        max_tokens: int = 64,
         rows: int = 512,
         tools: Mapping[str, Sequence[dict[str, Any]]] | None = None,
     ) -> None:
@@ -42,7 +42,8 @@ class TransformersActor:
         self.rows = rows
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-            self._model = AutoModelForCausalLM.from_pretrained(model).to(device).eval()
+            loaded: Any = AutoModelForCausalLM.from_pretrained(model)
+            self._model = loaded.to(device).eval()
         except (OSError, ValueError) as error:
             raise FlywheelError(f"there is no causal model {str(model)!r}: {error}") from error
         if self._tokenizer.pad_token is None:

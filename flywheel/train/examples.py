@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from flywheel.schema import FlywheelError, Step
 from flywheel.views.messages import to_messages
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 # The label that a loss ignores, by the convention of torch.
 IGNORED = -100
@@ -33,7 +30,7 @@ def conversations(rows: pa.Table) -> Iterator[tuple[tuple[Step, ...], str]]:
             yield msgspec.convert(row["steps"], tuple[Step, ...]), row["tools"]
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, steps: Sequence[Step], tools: str) -> Example:
+def encode(tokenizer: Any, steps: Sequence[Step], tools: str) -> Example:
     """A whole conversation as one example, however long."""
     encoded = tokenizer.apply_chat_template(
         to_messages(steps), tools=json.loads(tools) or None, return_assistant_tokens_mask=True, return_dict=True
@@ -58,7 +55,7 @@ def windows(example: Example, context: int) -> list[Example]:
     return cut
 
 
-def examples(tokenizer: PreTrainedTokenizerBase, rows: pa.Table, context: int) -> list[Example]:
+def examples(tokenizer: Any, rows: pa.Table, context: int) -> list[Example]:
     """All rows as training examples, in the order of the rows.
 
     Raises:

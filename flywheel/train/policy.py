@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flywheel.schema import FlywheelError
 from flywheel.train.config import Size
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
+def scratch(tokenizer: Any, size: Size, context: int, seed: int) -> Any:
+    """A Qwen3 with random weights, tied embeddings and a vocabulary that fits the tokenizer.
 
-def scratch(tokenizer: PreTrainedTokenizerBase, size: Size, context: int, seed: int) -> Any:
-    """A Qwen3 with random weights, tied embeddings and a vocabulary that fits the tokenizer; equal seed, equal weights."""
+    Equal seed, equal weights.
+    """
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -36,7 +36,7 @@ def scratch(tokenizer: PreTrainedTokenizerBase, size: Size, context: int, seed: 
     return Qwen3ForCausalLM(config)
 
 
-def load(model: str) -> tuple[Any, PreTrainedTokenizerBase]:
+def load(model: str) -> tuple[Any, Any]:
     """A causal model and its tokenizer, by folder or by Hugging Face name; adapters are merged into their base.
 
     Raises:
@@ -65,7 +65,7 @@ def adapter(rank: int) -> Any:
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def save(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write model and tokenizer in Hugging Face format; a LoRA adapter is merged, so that any server can load it."""
     merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     merged.save_pretrained(folder)

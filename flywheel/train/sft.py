@@ -22,7 +22,8 @@ def trainer(run: SFTRun, rows: pa.Table, base: str, folder: Path) -> tuple[Any, 
     """
     import torch
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     if base == "scratch":
         words = vocabulary(rows)
