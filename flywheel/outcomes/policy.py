@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -73,3 +74,17 @@ def checked(*vetoes: str, checker: str = "checker", wait_hours: float = 48.0, su
     """
     late = (Signal(name=veto, required=False, wait_hours=wait_hours, silence=1.0) for veto in vetoes)
     return RewardPolicy(name="checked", signals=(Signal(name=checker), *late), success_at=success_at)
+
+
+def load(path: Path) -> RewardPolicy:
+    """A policy from a TOML or JSON file.
+
+    Raises:
+        FlywheelError: when the file cannot be read as one.
+    """
+    reader = msgspec.json if path.suffix == ".json" else msgspec.toml
+    try:
+        return reader.decode(path.read_bytes(), type=RewardPolicy)
+    except (OSError, msgspec.MsgspecError) as error:
+        known = ", ".join(RewardPolicy.__struct_fields__)
+        raise FlywheelError(f"{path} is no reward policy: {error}. It may name: {known}") from error
