@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flywheel.environments.protocol import Act, Actor, Situation
+from flywheel.evaluate.entrants import Entrant, Player
 from flywheel.evaluate.suite import Suite
-from flywheel.schema import FlywheelError
 
 CAPTURED = "captured agents"
 
@@ -30,25 +30,18 @@ class Team:
         return acts
 
 
-def actors(suite: Suite) -> list[Actor]:
+def players(suite: Suite) -> list[Player]:
     """The scripted baselines of the environments that ship (empty, lazy, refusers), and the captured agents.
 
-    The captured agents are the newest version of each environment's own; played at temperature 1 they act as
-    they were captured.
+    The captured agents are the newest version of each environment's own; at temperature 1 they act as they were
+    captured, greedy they follow their habits without a slip. The others are the same at any temperature.
     """
     from flywheel.environments.agents import BASELINES
     from flywheel.environments.habits import captured_agents
 
-    newest = {name: captured_agents(name)[-1] for name in suite.environments}
-    return [*BASELINES, Team(CAPTURED, newest)]
+    newest = Team(CAPTURED, {name: captured_agents(name)[-1] for name in suite.environments})
+    return [*(_player(actor, (0.0,)) for actor in BASELINES), _player(newest, (0.0, 1.0))]
 
 
-def scripted(suite: Suite, name: str) -> Actor | None:
-    """A baseline, or the reference solution, by its name; None when there is none of that name."""
-    from flywheel.environments.agents import REFERENCE
-
-    try:
-        known = [*actors(suite), REFERENCE]
-    except FlywheelError:
-        return None
-    return next((actor for actor in known if actor.name == name), None)
+def _player(actor: Actor, temperatures: tuple[float, ...]) -> Player:
+    return Player(entrant=Entrant(name=actor.name, role="baseline"), actor=actor, temperatures=temperatures)

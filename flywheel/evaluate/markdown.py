@@ -102,8 +102,14 @@ def cell(value: Any) -> str:
     """A value as the text of one cell."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: ""}[value]
-    text = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    text = _number(value) if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _number(value: float) -> str:
+    if value and abs(value) < 0.001:
+        return f"{value:.2g}"
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _interval(low: float, high: float) -> str:

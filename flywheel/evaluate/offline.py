@@ -178,5 +178,21 @@ def summary(
     )
 
 
+def row(policy: str, found: Offline) -> dict[str, Any]:
+    """The measures of a policy as one row of a report's table."""
+    return {
+        "policy": policy,
+        "trajectories": found.trajectories,
+        "tokens": found.tokens,
+        "nll per token": found.nll,
+        "positions": found.positions,
+        "right action": found.action_accuracy,
+        "commonest action": found.commonest,
+        "calls": found.calls,
+        "right tool": found.tool_accuracy,
+        "right arguments": found.argument_accuracy,
+    }
+
+
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from flywheel import artifacts
-from flywheel.environments.protocol import Actor
+from flywheel.evaluate.entrants import Entrant, Player, Role
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
@@ -22,11 +22,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     model: Path
     digest: str
 
-    def actor(self, *, name: str | None = None, device: str = "cpu") -> Actor:
-        """The policy as an actor, sampled with transformers; `name` is what results call it."""
+    def entrant(self, name: str | None = None, role: Role = "policy") -> Entrant:
+        """The policy as an entrant; results call it `name`, or by its id."""
+        return Entrant(name=name or self.id, role=role, policy_id=self.id, digest=self.digest)
+
+    def player(self, name: str | None = None, role: Role = "policy", *, device: str = "cpu") -> Player:
+        """The policy as a player of suites, sampled with transformers; this loads the model."""
         from flywheel.rollout.transformers_actor import TransformersActor
 
-        return TransformersActor(self.model, device=device, name=name or self.id, version=self.digest)
+        entrant = self.entrant(name, role)
+        actor = TransformersActor(self.model, name=entrant.name, version=self.digest, device=device)
+        return Player(entrant=entrant, actor=actor)
 
 
 def find(home: Home, text: str) -> Policy:

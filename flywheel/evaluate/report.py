@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -14,24 +14,13 @@ import pyarrow.parquet as pq
 
 from flywheel import artifacts
 from flywheel.evaluate.comparison import Cell, Comparison, Rate, compare, rates
+from flywheel.evaluate.entrants import Entrant
 from flywheel.evaluate.slices import Slice, SliceRate, by_environment, compare_on, rate_of
 from flywheel.evaluate.suite import Suite
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home, checked_name
 
 Rows = list[dict[str, Any]]
-
-
-class Entrant(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who was judged, `name` being the results' column `policy`.
-
-    `policy_id` and `digest` lead to the policy's folder; both are empty for a scripted agent.
-    """
-
-    name: str
-    role: Literal["policy", "control", "baseline"] = "policy"
-    policy_id: str = ""
-    digest: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +79,11 @@ def build(
 
     The candidate, greedy, is compared with each other entrant, greedy and at that entrant's best temperature;
     with the champion at every temperature both played. A best temperature is picked on these same tasks, which
-    favours the other side: a gain over it is an understatement. Slices are the environments unless given.
+    favours the other side: a gain over it is an understatement. Slices are the environments unless given. Without
+    rows (an offline evaluation alone) there is nothing to compare.
+
+    Raises:
+        FlywheelError: when the results hold no greedy rows of the candidate, or a task twice.
     """
     checked_name(id, "report")
     success = rates(results)
@@ -140,9 +133,11 @@ def write(home: Home, report: Report, results: pa.Table, plots: Mapping[str, Pat
 
     place = home.reports / report.id
     with artifacts.folder(place) as folder:
-        drawn = {"Success": "success.png", "Success by temperature": "temperatures.png"}
-        plot.success(report.success, folder / drawn["Success"])
-        plot.temperatures(report.success, folder / drawn["Success by temperature"])
+        drawn: dict[str, str] = {}
+        if report.success:
+            drawn = {"Success": "success.png", "Success by temperature": "temperatures.png"}
+            plot.success(report.success, folder / drawn["Success"])
+            plot.temperatures(report.success, folder / drawn["Success by temperature"])
         for title, picture in (plots or {}).items():
             drawn[title] = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") + picture.suffix
             (folder / drawn[title]).write_bytes(picture.read_bytes())

@@ -1,0 +1,119 @@
+"""What `flywheel evaluate` does: find who plays, let them play, and write the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import pyarrow as pa
+from rich.progress import Progress
+
+from flywheel.evaluate import baselines, policy, report
+from flywheel.evaluate.entrants import Entrant, cells, play_all
+from flywheel.evaluate.policy import Policy
+from flywheel.evaluate.report import Report, Rows
+from flywheel.evaluate.results import RESULTS
+from flywheel.evaluate.suite import Suite, shown
+from flywheel.release import registry
+from flywheel.schema import FlywheelError, canonical_json, stable_id
+from flywheel.settings import Home
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What to judge: policies by id or path (the first is the candidate), a suite, and corpus versions.
+
+    `corpus` is audited for leakage of the suite, `offline` is foretold; each `NAME@vN`, or empty for neither.
+    """
+
+    policies: tuple[str, ...]
+    suite: Suite
+    corpus: str = ""
+    offline: str = ""
+    device: str = "cpu"
+
+
+def judge(home: Home, order: Order, display: Progress) -> Report:
+    """Judge policies, the champion and the baselines beside them, and write a report; its inputs decide its id."""
+    found = _found(home, order.policies)
+    candidate = next(iter(found))
+    champion = _champion(home, candidate) if order.suite.size else None
+    if champion:
+        found.setdefault(champion.id, champion)
+    results, entrants = _played(home, order, list(found.values()), display)
+    version, leaks = _audited(home, order.suite, order.corpus) if order.corpus else ("", None)
+    facts = [[p.digest for p in found.values()], msgspec.to_builtins(order.suite), version, order.offline]
+    made = report.build(
+        results,
+        id=f"evaluation-{stable_id(canonical_json(facts))[:12]}",
+        created_at=datetime.now(UTC),
+        suite=order.suite,
+        entrants=entrants,
+        candidate=candidate,
+        champion=champion.id if champion else None,
+        corpus=order.corpus or order.offline,
+        corpus_digest=version,
+        leaks=leaks,
+        tables=_foretold(home, order, list(found.values()), display) if order.offline else {},
+    )
+    report.write(home, made, results)
+    return report.load(home, made.id)
+
+
+def _found(home: Home, names: Sequence[str]) -> dict[str, Policy]:
+    found: dict[str, Policy] = {}
+    for name in names:
+        one = policy.find(home, name)
+        if found.setdefault(one.id, one).digest != one.digest:
+            raise FlywheelError(f"two different policies are called {one.id!r}; rename one of their folders")
+    return found
+
+
+def _champion(home: Home, candidate: str) -> Policy | None:
+    serving = registry.champion(home)
+    return registry.verify(home, serving) if serving and serving.policy_id != candidate else None
+
+
+def _played(home: Home, order: Order, found: Sequence[Policy], display: Progress) -> tuple[pa.Table, list[Entrant]]:
+    if not order.suite.size:
+        return RESULTS.empty_table(), [p.entrant() for p in found]
+    players = [*(p.player(device=order.device) for p in found), *baselines.players(order.suite)]
+    bar = display.add_task("playing", total=len(cells(order.suite, players)) * order.suite.size)
+    results = play_all(
+        order.suite,
+        players,
+        cache=home.evaluations,
+        progress=lambda done: display.update(bar, completed=done),
+    )
+    return results, [p.entrant for p in players]
+
+
+def _rows(home: Home, text: str, split: str) -> tuple[str, pa.Table]:
+    """The digest of a corpus version, and its rows of a split."""
+    from flywheel.corpus import reference, store
+
+    name, version = reference.parse(text)
+    manifest = store.manifest(home, name, version)
+    return manifest.digest, store.rows(home, name, manifest.version, split)
+
+
+def _audited(home: Home, suite: Suite, corpus: str) -> tuple[str, Rows]:
+    from flywheel.curate.leakage import audit
+
+    digest, training = _rows(home, corpus, "train")
+    return digest, audit(training, shown(suite)).to_pylist()
+
+
+def _foretold(home: Home, order: Order, found: Sequence[Policy], display: Progress) -> dict[str, Rows]:
+    from flywheel.evaluate import offline
+
+    _, rows = _rows(home, order.offline, "heldout")
+    tables: dict[str, Rows] = {"Offline, on held-out captures": []}
+    for one in found:
+        bar = display.add_task(f"foretelling with {one.id}", total=None)
+        measured = offline.evaluate(
+            one.model, rows, device=order.device, progress=lambda done, bar=bar: display.update(bar, completed=done)
+        )
+        tables["Offline, on held-out captures"].append(offline.row(one.id, measured))
+        tables[f"Offline, {one.id} by action"] = measured.by_action
+    return tables
