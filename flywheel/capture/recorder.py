@@ -128,6 +128,7 @@ class Recorder:
             self._open.discard(header.id)
             if recording:
                 self.redactions += recording.redactor.counts
+            self._rotate()
 
     def outcome(
         self,
@@ -173,6 +174,7 @@ class Recorder:
         self._write(events)
         for redactor in redactors:
             self.redactions += redactor.counts
+        self._rotate()
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -210,7 +212,10 @@ class Recorder:
         with self._mine():
             self._journal = self._journal or Journal(self._folder)
             self._journal.write(events, sync=not self._batches)
-            if self._journal.size > ROTATE and not self._open and not self._batches:
+
+    def _rotate(self) -> None:
+        with self._mine():
+            if self._journal and self._journal.size > ROTATE and not self._open and not self._batches:
                 self.close()
 
     def _now(self) -> datetime:

@@ -109,6 +109,7 @@ def _read(path: Path, *, dead: bool) -> Pages:
             _continue(pages, steps[event.id], event)
     for id, trajectory in pages.open.items():
         pages.open[id] = msgspec.structs.replace(trajectory, steps=tuple(steps[id]))
+    pages.torn.sort(key=lambda torn: torn.line)
     return pages
 
 

@@ -1,0 +1,1 @@
+"""Tests of capture: recorder, journals, settling, importers, redaction."""

@@ -1,0 +1,83 @@
+"""Cutting records out of large JSON files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flywheel.capture.importers import documents
+
+
+def pieces(tmp_path: Path, text: bytes, start: int = 0) -> list[tuple[str | None, bytes, int, bool]]:
+    path = tmp_path / "file.json"
+    path.write_bytes(text)
+    with documents.opened(path) as data:
+        return [(p.key, p.data, p.line, p.cut) for p in documents.elements(data, start)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"[]", []),
+        (b'[1, "a,]\\"", {"b": [2]}]', [b"1", b'"a,]\\""', b'{"b": [2]}']),
+        (b' [ {"a": "}"} , null ] \n', [b'{"a": "}"}', b"null"]),
+    ],
+)
+def test_elements_of_a_list(tmp_path: Path, text: bytes, found: list[bytes]) -> None:
+    assert [(data, cut) for _, data, _, cut in pieces(tmp_path, text)] == [(data, False) for data in found]
+
+
+def test_members_of_an_object_with_their_lines_and_repeated_keys(tmp_path: Path) -> None:
+    text = b'{\n "a": 1,\n "b\\u00fc": {"a": ":"},\n\n "a": [\n2]}'
+    assert pieces(tmp_path, text) == [
+        ("a", b"1", 2, False),
+        ("bü", b'{"a": ":"}', 3, False),
+        ("a", b"[\n2]", 5, False),
+    ]
+
+
+def test_a_broken_record_costs_no_other(tmp_path: Path) -> None:
+    assert [data for _, data, _, _ in pieces(tmp_path, b'[{"a": NaN}, {"a" 1}, {"a": 1}]')] == [
+        b'{"a": NaN}',
+        b'{"a" 1}',
+        b'{"a": 1}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [(b'[1, {"a": [2', b'{"a": [2'), (b'[1, "open', b'"open'), (b"[1] [2]", b"[2]"), (b'{"a": 1, "b"', b'"b"')],
+)
+def test_what_is_cut_off_or_goes_on_is_marked(tmp_path: Path, text: bytes, last: bytes) -> None:
+    *rest, (_, data, _, cut) = pieces(tmp_path, text)
+    assert (data, cut) == (last, True)
+    assert not any(cut for _, _, _, cut in rest)
+
+
+def test_lines_without_the_blank_ones(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n  \n{"b": 2}')
+    with documents.opened(path) as data:
+        assert [(p.data, p.line) for p in documents.lines(data)] == [(b'{"a": 1}', 1), (b'{"b": 2}', 4)]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(value=st.lists(JSON) | st.dictionaries(st.text(), JSON), indent=st.none() | st.integers(0, 2))
+def test_what_is_cut_out_is_what_a_parser_reads(
+    tmp_path_factory: pytest.TempPathFactory, value: Any, indent: int | None
+) -> None:
+    found = pieces(tmp_path_factory.mktemp("json"), json.dumps(value, indent=indent).encode())
+    read = [json.loads(data) for _, data, _, _ in found]
+    assert not any(cut for _, _, _, cut in found)
+    assert read == (list(value.values()) if isinstance(value, dict) else value)
+    if isinstance(value, dict):
+        assert [key for key, _, _, _ in found] == list(value)
