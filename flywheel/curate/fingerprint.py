@@ -18,8 +18,8 @@ WORDS = r"regexp_extract_all(lower({text}), '[\p{{L}}\p{{M}}\p{{N}}_]+')"
 PROMPT = "coalesce(list_filter(steps, lambda s: s.role = 'user')[1].content, '')"
 EPISODE = """
 array_to_string(list_transform(list_filter(steps, lambda s: s.role <> 'system'), lambda s: concat_ws(' ',
-    s.reasoning, s.content, array_to_string(list_transform(s.tool_calls, lambda c: concat_ws(' ', c.name, c.arguments)),
-    ' '))), ' ')
+    nullif(s.reasoning, ''), nullif(s.content, ''), nullif(array_to_string(list_transform(
+        s.tool_calls, lambda c: concat_ws(' ', c.name, c.arguments)), ' '), ''))), ' ')
 """
 
 TEXTS = pa.schema([("id", pa.string()), ("prompt", pa.string()), ("text", pa.string())])

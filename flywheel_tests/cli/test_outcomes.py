@@ -1,0 +1,54 @@
+"""`flywheel outcomes` as a person and as a script use it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from flywheel.capture import workspaces
+from flywheel.cli import app
+from flywheel_tests.outcomes.stored import outcome, store, trajectory
+
+cli = CliRunner()
+
+
+@pytest.fixture
+def stored(home, monkeypatch):
+    monkeypatch.setenv("FLYWHEEL_HOME", str(home.root))
+    workspaces.create(home, "w")
+    store(home, trajectory("a"), trajectory("b"), outcome("a", "reward", 1.0), outcome("a", "reward", 0.0, hours=30))
+    return home
+
+
+def said(*arguments: str):
+    result = cli.invoke(app, ["outcomes", "show", "w", *arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_verdicts_as_of_a_moment(stored):
+    then = said("--as-of", "2026-03-01T12:00:00Z")
+    assert (then["states"], then["successes"]) == ({"expired": 1, "resolved": 1}, 1)
+    assert said("--as-of", "2026-03-03")["successes"] == 0
+    assert said("--as-of", "2026-02-28")["trajectories"] == 0
+
+
+def test_one_trajectory_with_its_facts(stored):
+    shown = said("--trajectory", "a")
+    assert [fact["value"] for fact in shown["facts"]] == [1.0, 0.0]
+    assert shown["verdicts"][0]["reward"] == 0.0
+
+
+def test_another_policy(stored, tmp_path):
+    (tmp_path / "p.toml").write_text('[[signals]]\nname = "checker"\nsilence = 1.0\n')
+    assert said("--policy", str(tmp_path / "p.toml"))["successes"] == 2
+
+
+def test_tables_for_people(stored):
+    result = cli.invoke(app, ["outcomes", "show", "w", "--trajectory", "a"])
+    assert result.exit_code == 0
+    assert "resolved" in result.stdout
+
+
+def test_wrong_usage_is_two(stored):
+    assert cli.invoke(app, ["outcomes", "show", "w", "--as-of", "yesterday"]).exit_code == 2

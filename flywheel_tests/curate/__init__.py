@@ -1,0 +1,1 @@
+"""Tests of fingerprints, duplicates, filters, splits, decisions and leakage."""

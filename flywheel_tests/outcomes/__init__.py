@@ -1,0 +1,1 @@
+"""Tests of the ledger, reward policies and the as-of join."""
