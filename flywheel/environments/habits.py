@@ -26,7 +26,7 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
     skip: float
     wrong: float = 0.04
     give_up: float = 0.03
-    malformed: float = 0.03
+    malformed: float = 0.015
     ignore: float = 0.05
     repeat: float = 0.02
     idle: float = 0.0
@@ -114,8 +114,8 @@ def _other_deed(history: History, rng: random.Random) -> Call:
 
 # The agents whose work is captured: each version skips the look that decides most of the time.
 HABITS = {
-    "desk-bot": {"1.0": Habit(skip=0.78, idle=0.04), "1.1": Habit(skip=0.75), "2.0": Habit(skip=0.73, repeat=0.04)},
-    "files-bot": {"1.0": Habit(skip=0.80, idle=0.04), "1.1": Habit(skip=0.77), "2.0": Habit(skip=0.75, wrong=0.06)},
+    "desk-bot": {"1.0": Habit(skip=0.81, idle=0.04), "1.1": Habit(skip=0.79), "2.0": Habit(skip=0.77, repeat=0.04)},
+    "files-bot": {"1.0": Habit(skip=0.82, idle=0.04), "1.1": Habit(skip=0.80), "2.0": Habit(skip=0.77, wrong=0.06)},
 }
 
 _CAPTURED = {

@@ -40,10 +40,11 @@ def test_about_a_quarter_is_held_out_and_every_scenario_is_on_both_sides(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_splits_share_no_group(name):
+def test_splits_share_no_group_and_no_prompt(name):
     place = environments.get(name)
-    groups = {split: {task.group for task in place.tasks(split, 500, 0)} for split in SPLITS}
-    assert not groups["train"] & groups["heldout"]
+    tasks = {split: place.tasks(split, 500, 0) for split in SPLITS}
+    assert not {t.group for t in tasks["train"]} & {t.group for t in tasks["heldout"]}
+    assert not {t.prompt for t in tasks["train"]} & {t.prompt for t in tasks["heldout"]}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from flywheel.environments.calls import Call, World
 from flywheel.environments.cases import Branch, Scenario
 
-ORDERS = tuple(f"O{i}" for i in range(10, 60))
-CUSTOMERS = tuple(f"C{i}" for i in range(10, 25))
+ORDERS = tuple(f"O{i}" for i in range(10, 40))
+CUSTOMERS = tuple(f"C{i}" for i in range(10, 20))
 
 FRAMES = {
     "bare": "{ask}.",
