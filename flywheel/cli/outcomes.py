@@ -95,6 +95,6 @@ def _policy_of(workspace: str) -> policies.RewardPolicy:
     config = load(home())
     if workspace != config.workspace:
         return policies.RewardPolicy()
-    from flywheel.wheel.stages import spec
+    from flywheel.wheel.versioning import spec
 
     return spec(config).reward_policy
