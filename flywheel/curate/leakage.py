@@ -8,8 +8,8 @@ from flywheel import warehouse
 from flywheel.curate.fingerprint import WORDS, similar, texts
 from flywheel.curate.spec import NearDuplicates
 
-# Prompts are short, and a held-out template may share all but its frame with one that is trained on: it takes
-# a text that is the same but for a word in thirty to be called a leak.
+# Prompts are short, and a held-out template may share all but its frame with one that is trained on. So a text is
+# nearly the same if a word was put before or after it (in a dozen words or more) or changed within it (in sixty).
 NEAR = NearDuplicates(threshold=0.9, shingle=3)
 
 LEAKS = pa.schema(
