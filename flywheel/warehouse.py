@@ -27,18 +27,15 @@ def append(root: Path, table: pa.Table) -> list[Path]:
     A file is named by its content, so the same rows written twice are one file. Writers never meet: there
     is no lock, and a file appears whole or not at all.
     """
-    days = pc.cast(table["arrived_at"], pa.date32())
+    keyed = table.append_column("day", table["arrived_at"].cast(pa.date32()))
+    distinct = keyed.group_by(["workspace", "day"]).aggregate([]).to_pylist()
     written: list[Path] = []
-    keyed = table.append_column("day", days)
-    for key in sorted(
-        {(r["workspace"], r["day"]) for r in keyed.select(["workspace", "day"]).to_pylist()},
-    ):
-        mask = pc.and_(pc.equal(table["workspace"], key[0]), pc.equal(days, key[1]))
-        rows = table.filter(mask)
+    for workspace, day in sorted((row["workspace"], row["day"]) for row in distinct):
+        rows = keyed.filter((pc.field("workspace") == workspace) & (pc.field("day") == day)).drop_columns(["day"])
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, compression="zstd")
         data = sink.getvalue().to_pybytes()
-        path = partition(root, key[0], key[1]) / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet"
+        path = partition(root, workspace, day) / f"{hashlib.sha256(data).hexdigest()[:24]}.parquet"
         if not path.exists():
             artifacts.write_bytes(path, data)
         written.append(path)
@@ -57,7 +54,7 @@ def read(root: Path, schema: pa.Schema, workspace: str | None = None, day: date 
     paths = files(root, workspace, day)
     if not paths:
         return schema.empty_table()
-    return pa.concat_tables([pq.read_table(p, schema=schema, partitioning=None) for p in paths])
+    return pa.concat_tables([pq.ParquetFile(path).read().cast(schema) for path in paths])
 
 
 @contextmanager

@@ -24,15 +24,15 @@ def captures(context: dg.AssetExecutionContext, wheel: Wheel, warehouse: Warehou
     """Trajectories that arrived on a day: settled from the journals into immutable files."""
     facts = day_stages.captures(wheel.home, wheel.config, day_stages.parse(context.partition_key))
     with warehouse.connect() as connection:
-        total = connection.sql(
+        [(total,)] = connection.sql(
             f"SELECT count(*) FROM {scan_sql(wheel.home.captures, TRAJECTORIES, wheel.config.workspace)}"
-        ).fetchone()
+        ).fetchall()
     return dg.MaterializeResult(
         metadata={
             **metadata.of(facts),
             **metadata.column_schema(TRAJECTORIES),
             "dagster/partition_row_count": int(facts.counts["trajectories"]),
-            "dagster/row_count": total[0] if total else 0,
+            "dagster/row_count": total,
         },
         data_version=dg.DataVersion(facts.digest),
     )

@@ -21,7 +21,7 @@ from flywheel.wheel.versions import parse
 )
 def corpus(context: dg.AssetExecutionContext, wheel: Wheel) -> dg.MaterializeResult:
     """`corpus@vN`: what had arrived as of the version's time, curated. Made again, it has the same digest."""
-    facts = stages.corpus(wheel.home, wheel.config, parse(context.partition_key))
+    facts = stages.run("corpus", wheel.home, wheel.config, parse(context.partition_key))
     return dg.MaterializeResult(
         metadata={
             **metadata.of(facts),

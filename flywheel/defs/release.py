@@ -7,14 +7,14 @@ from flywheel.defs.capture import OWNERS
 from flywheel.defs.evaluate import evaluation
 from flywheel.defs.partitions import versions
 from flywheel.defs.resources import Wheel
-from flywheel.wheel import stages
+from flywheel.wheel import judging, stages
 from flywheel.wheel.versions import parse
 
 
 @dg.asset(partitions_def=versions, deps=[evaluation], group_name="release", kinds={"python"}, owners=OWNERS)
 def champion(context: dg.AssetExecutionContext, wheel: Wheel) -> dg.MaterializeResult:
     """The policy that serves after this version: the candidate when the gate lets it through, else as before."""
-    facts = stages.champion(wheel.home, wheel.config, parse(context.partition_key))
+    facts = stages.run("champion", wheel.home, wheel.config, parse(context.partition_key))
     return dg.MaterializeResult(metadata=metadata.of(facts))
 
 
@@ -35,4 +35,4 @@ def champion_episodes(context: dg.AssetExecutionContext, pipes: dg.PipesSubproce
 )
 def turn_report(wheel: Wheel) -> dg.MaterializeResult:
     """The whole turn on one page: policies, tree cost, corpus versions, and cycle time with its bottleneck."""
-    return dg.MaterializeResult(metadata=metadata.of(stages.turn_report(wheel.home, wheel.config)))
+    return dg.MaterializeResult(metadata=metadata.of(judging.turn_report(wheel.home, wheel.config)))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pyarrow as pa
-
-from flywheel import environments
-from flywheel.corpus import snapshot, store
+from flywheel.corpus import store
+from flywheel.corpus.manifest import manifest as manifest_of
+from flywheel.corpus.rebuild import rebuild
 from flywheel.curate.leakage import audit
 from flywheel.evaluate import report as reports
-from flywheel.evaluate.suite import Suite
+from flywheel.evaluate.suite import Suite, shown
 from flywheel.release.gate import Rules, Verdict, decide
 from flywheel.schema import TRAJECTORIES
 from flywheel.settings import Home
@@ -39,7 +38,7 @@ def rules(config: WheelConfig) -> Rules:
 
 def schema(home: Home, config: WheelConfig, version: Version) -> list[Row]:
     """Columns that are missing or of another type, and counts that do not add up."""
-    manifest = store.manifest(home, config.corpus, version.number)
+    manifest = manifest_of(home, config.corpus, version.number)
     found = store.rows(home, config.corpus, version.number).schema
     wrong: list[Row] = [
         {"column": field.name, "expected": str(field.type), "found": str(found.field(field.name).type)}
@@ -56,25 +55,12 @@ def schema(home: Home, config: WheelConfig, version: Version) -> list[Row]:
 def leakage(home: Home, config: WheelConfig, version: Version) -> list[Row]:
     """Training rows of the version that hold a held-out task of the suite, exactly or nearly."""
     training = store.rows(home, config.corpus, version.number, "train")
-    asked = suite(config)
-    tasks = [
-        task
-        for name in sorted(asked.environments)
-        for task in environments.get(name).tasks(asked.split, asked.environments[name], asked.seed)
-    ]
-    shown = pa.table(
-        {
-            "task_id": [task.id for task in tasks],
-            "task_group": [task.group for task in tasks],
-            "text": [task.prompt for task in tasks],
-        }
-    )
-    return audit(training, shown).to_pylist()
+    return audit(training, shown(suite(config))).to_pylist()
 
 
 def reproducible(home: Home, config: WheelConfig, version: Version) -> list[Row]:
     """Rows that differ when the version is decided again from the captures."""
-    return snapshot.rebuild(home, config.corpus, version.number).differences
+    return rebuild(home, config.corpus, version.number).differences
 
 
 CORPUS: dict[str, Callable[[Home, WheelConfig, Version], list[Row]]] = {

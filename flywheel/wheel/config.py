@@ -36,7 +36,9 @@ class WheelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tree_width: int = 4
     dpo_learning_rate: float = 2e-4
     later_dpo_learning_rate: float = 5e-5
-    heldout_tasks: int = 300
+    rejection_steps: int = 160
+    rejection_learning_rate: float = 5e-4
+    heldout_tasks: int = 500
     temperatures: tuple[float, ...] = (0.0, 0.3, 0.5, 0.7, 1.0)
     champion_episodes: int = 300
 

@@ -37,7 +37,9 @@ def captures(home: Home, config: WheelConfig, day: date) -> Facts:
         files = warehouse.files(home.captures, config.workspace, day)
         table = warehouse.read(home.captures, TRAJECTORIES, config.workspace, day)
         quarantined = warehouse.read(home.quarantine, QUARANTINE, config.workspace, day)
-        by_agent = table.group_by(["agent", "agent_version", "end_state"], use_threads=False).aggregate([([], "count_all")])
+        by_agent = table.group_by(["agent", "agent_version", "end_state"], use_threads=False).aggregate(
+            [([], "count_all")]
+        )
     rows = sorted(by_agent.to_pylist(), key=lambda r: (r["agent"], r["agent_version"], r["end_state"]))
     return Facts(
         digest=_names(files),

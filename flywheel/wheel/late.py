@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from flywheel import warehouse
+from flywheel.corpus.manifest import decisions_path, manifest, manifest_path
+from flywheel.curate.spec import spec_of
 from flywheel.outcomes.join import joined
 from flywheel.schema import OUTCOMES, TRAJECTORIES
 from flywheel.settings import Home
@@ -24,7 +26,7 @@ class Changes(msgspec.Struct, frozen=True):
 
 def exists(home: Home, config: WheelConfig, version: Version) -> bool:
     """Whether a version of the wheel's corpus has been made."""
-    return (home.corpora / config.corpus / "versions" / f"v{version.number}.json").exists()
+    return manifest_path(home, config.corpus, version.number).exists()
 
 
 def state(home: Home, config: WheelConfig) -> str:
@@ -42,24 +44,22 @@ def unsettled(home: Home, config: WheelConfig) -> str:
 
 def changes(home: Home, config: WheelConfig, version: Version, now: datetime) -> Changes:
     """Verdicts on the version's kept rows that the outcomes known now no longer bear out."""
-    from flywheel.wheel.stages import spec
-
-    decisions = home.corpora / config.corpus / "decisions" / f"v{version.number}.parquet"
-    verdicts = joined(home, config.workspace, spec(config).reward_policy, now)
+    decisions = decisions_path(home, config.corpus, version.number)
+    policy = spec_of(manifest(home, config.corpus, version.number).recipe).reward_policy
+    verdicts = joined(home, config.workspace, policy, now)
     with warehouse.connect() as connection:
         connection.register("verdicts", verdicts)
-        found = connection.sql(
+        [(rows,)] = connection.sql(
             """
             SELECT count(*) FROM read_parquet($decisions) AS d JOIN verdicts AS v USING (trajectory_id)
             WHERE d.kept AND (v.success IS DISTINCT FROM d.success OR v.reward IS DISTINCT FROM d.reward)
             """,
             params={"decisions": str(decisions)},
-        ).fetchone()
-        latest = connection.sql(
+        ).fetchall()
+        [(latest,)] = connection.sql(
             f"SELECT max(arrived_at) FROM {warehouse.scan_sql(home.outcomes, OUTCOMES, config.workspace)}"
-        ).fetchone()
-    moment = latest[0] if latest and latest[0] else version.as_of
-    return Changes(found[0] if found else 0, moment.astimezone(UTC))
+        ).fetchall()
+    return Changes(rows, (latest or version.as_of).astimezone(UTC))
 
 
 def arrived(home: Home, config: WheelConfig, after: datetime | None, until: datetime) -> bool:
@@ -69,13 +69,13 @@ def arrived(home: Home, config: WheelConfig, after: datetime | None, until: date
     since = after or datetime.min.replace(tzinfo=UTC)
     with warehouse.connect() as connection:
         for root, schema in ((home.captures, TRAJECTORIES), (home.outcomes, OUTCOMES)):
-            found = connection.sql(
+            [(count,)] = connection.sql(
                 f"""
                 SELECT count(*) FROM {warehouse.scan_sql(root, schema, config.workspace)}
                 WHERE arrived_at > $since AND arrived_at <= $until
                 """,
                 params={"since": since, "until": until},
-            ).fetchone()
-            if found and found[0]:
+            ).fetchall()
+            if count:
                 return True
     return False

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import takewhile
 
-from flywheel.capture.settle import settle
-from flywheel.corpus import snapshot
-from flywheel.curate.spec import Spec
-from flywheel.outcomes.policy import checked
-from flywheel.release import history, registry
-from flywheel.release.history import Event
+from flywheel.schema import FlywheelError
 from flywheel.settings import Home
+from flywheel.wheel import judging, learning, versioning
 from flywheel.wheel.config import WheelConfig
-from flywheel.wheel.cycle import timed
 from flywheel.wheel.facts import Facts
 from flywheel.wheel.versions import Version
 
+Stage = Callable[[Home, WheelConfig, Version], Facts]
 
-def incumbent(home: Home, version: Version) -> Event | None:
-    """The promotion by which a champion served before this version was judged; the same in a later backfill."""
-    before = list(takewhile(lambda event: event.report != version.key, history.read(home)))
-    standing = registry.serving(before)
-    return standing[-1] if standing else None
+TURN: dict[str, Stage] = {
+    "corpus": versioning.corpus,
+    "sft": learning.sft,
+    "trees": learning.trees,
+    "pairs": learning.pairs,
+    "dpo": learning.dpo,
+    "rejection_sampling": learning.rejection_sampling,
+    "evaluation": judging.evaluation,
+    "champion": judging.champion,
+    "champion_episodes": judging.champion_episodes,
+}
+
+
+def run(stage: str, home: Home, config: WheelConfig, version: Version) -> Facts:
+    """Run one stage by name; those before it must have been run.
+
+    Raises:
+        FlywheelError: when there is no such stage.
+    """
+    if stage not in TURN:
+        raise FlywheelError(f"there is no stage {stage!r}; there are: {', '.join(TURN)}")
+    return TURN[stage](home, config, version)

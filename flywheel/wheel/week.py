@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import msgspec
 
-from flywheel import artifacts
+from flywheel import artifacts, warehouse
 from flywheel.capture import workspaces
 from flywheel.capture.recorder import Recorder
 from flywheel.environments import week as rota
 from flywheel.environments.aftermath import aftermath, first_verdict
 from flywheel.environments.protocol import Actor, Environment, Task
 from flywheel.rollout.episode import Episode, play
-from flywheel.schema import OUTCOMES, Outcome, Trajectory, canonical_json, outcomes_table, stable_id
+from flywheel.schema import Outcome, Trajectory, canonical_json, outcomes_table, stable_id
 from flywheel.settings import Home
 from flywheel.wheel.config import WheelConfig
 
@@ -116,17 +114,18 @@ def _outcome(trajectory: Trajectory, signal: str, value: float, at: datetime, ch
 
 def _deliver(home: Home, config: WheelConfig, midnight: datetime) -> int:
     """Record the late outcomes that are due on the day."""
-    files = sorted(home.forthcoming.glob("*.parquet"))
-    if not files:
+    if not any(home.forthcoming.glob("*.parquet")):
         return 0
-    late = pa.concat_tables([pq.read_table(path, schema=OUTCOMES) for path in files])
-    after = pc.greater_equal(late["arrived_at"], pa.scalar(midnight, OUTCOMES.field("arrived_at").type))
-    before = pc.less(late["arrived_at"], pa.scalar(midnight + timedelta(days=1), OUTCOMES.field("arrived_at").type))
-    due = _outcomes(late.filter(pc.and_(after, before)).to_pylist())
+    with warehouse.connect() as connection:
+        rows = connection.sql(
+            "SELECT * FROM read_parquet($files) WHERE arrived_at >= $since AND arrived_at < $until ORDER BY id",
+            params={
+                "files": str(home.forthcoming / "*.parquet"),
+                "since": midnight,
+                "until": midnight + timedelta(days=1),
+            },
+        ).to_arrow_table()
+    due = [msgspec.convert({n: row[n] for n in Outcome.__struct_fields__}, Outcome) for row in rows.to_pylist()]
     with closing(Recorder(home, config.workspace, agent="week")) as recorder:
         recorder.record(outcomes=due)
     return len(due)
-
-
-def _outcomes(rows: Iterable[dict]) -> list[Outcome]:
-    return [Outcome(**{name: row[name] for name in Outcome.__struct_fields__}) for row in rows]

@@ -1,0 +1,189 @@
+"""The judging stages of a version: held-out evaluation, the gate, the champion at work, and the turn's report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from flywheel import environments
+from flywheel.corpus.manifest import manifest
+from flywheel.evaluate import baselines, report
+from flywheel.evaluate.comparison import Rate
+from flywheel.evaluate.entrants import Player, Role, cells, play_all
+from flywheel.evaluate.policy import find
+from flywheel.release import registry
+from flywheel.release.gate import Verdict, decide
+from flywheel.rollout.episode import play
+from flywheel.settings import Home
+from flywheel.train.config import Run
+from flywheel.wheel import checks, cycle, learning, standing, versioning, week
+from flywheel.wheel.config import WheelConfig
+from flywheel.wheel.cycle import timed
+from flywheel.wheel.facts import Facts, Row
+from flywheel.wheel.progress import bar
+from flywheel.wheel.versions import Version, parse
+
+CANDIDATE = "dpo"
+CHAMPION = "champion"
+
+# The champion acts in production as it was trained to: sampled, but not wildly.
+ACTING = 0.5
+WORK_TASKS = 7_000_001
+
+
+def evaluation(home: Home, config: WheelConfig, version: Version) -> Facts:
+    """Judge the candidate beside its controls, the champion and the baselines; the report is named by the version."""
+    suite = checks.suite(config)
+    with timed(home, version.key, "evaluation"):
+        players = _players(home, config, version)
+        names = [player.entrant.name for player in players]
+        with bar("evaluation", len(cells(suite, players)) * suite.size) as advance:
+            results = play_all(suite, players, cache=home.evaluations, progress=lambda done: advance(done, None))
+        of = manifest(home, config.corpus, version.number)
+        leaks = checks.leakage(home, config, version)
+        champion = CHAMPION if CHAMPION in names else None
+        made = report.build(
+            results,
+            id=version.key,
+            created_at=datetime.now(UTC),
+            suite=suite,
+            entrants=[player.entrant for player in players],
+            candidate=CANDIDATE,
+            champion=champion,
+            corpus=f"{config.corpus}@v{version.number}",
+            corpus_digest=of.digest,
+            leaks=leaks,
+        )
+        verdicts = [decide(results, CANDIDATE, champion, leaks=leaks, rules=checks.rules(config))]
+        verdicts += [
+            decide(results, name, CANDIDATE, leaks=leaks, rules=checks.rules(config))
+            for name in names
+            if name in {"sft", "rejection sampling"}
+        ]
+        made = msgspec.structs.replace(made, tables={"Gate": [_verdict(v) for v in verdicts]})
+        curves = {
+            f"Loss of {name}": learning.policy(home, run).folder / "loss.png"
+            for name, run in (
+                ("sft", learning.sft_run(config, version)),
+                (CANDIDATE, learning.dpo_run(home, config, version)),
+            )
+        }
+        place = report.write(home, made, results, curves)
+    greedy = {r.policy: r.success for r in made.success if r.temperature == 0}
+    return Facts(
+        counts={
+            "held-out success": greedy[CANDIDATE],
+            "held-out success of sft": greedy["sft"],
+            "tasks": suite.size,
+            "leaks": len(leaks),
+        },
+        tables={"success": [_rate(r) for r in made.success], "gate": made.tables["Gate"]},
+        plots={"success": place / "success.png"},
+    )
+
+
+def _players(home: Home, config: WheelConfig, version: Version) -> list[Player]:
+    """The candidate and its controls; imitation at every temperature of the suite, the others greedy and acting."""
+    acting = (0.0, checks.rules(config).acting_temperature)
+    runs: list[tuple[str, Role, Run, tuple[float, ...] | None]] = [
+        (CANDIDATE, "policy", learning.dpo_run(home, config, version), acting),
+        ("sft", "control", learning.sft_run(config, version), None),
+        ("rejection sampling", "control", learning.rejection_run(home, config, version), acting),
+    ]
+    trained: list[Player] = []
+    for name, role, run, temperatures in runs:
+        player = find(home, learning.policy(home, run).id).player(name, role)
+        trained.append(msgspec.structs.replace(player, temperatures=temperatures))
+    champion = standing.incumbent(home, version)
+    if champion:
+        player = find(home, champion.policy_id).player(CHAMPION)
+        trained.append(msgspec.structs.replace(player, temperatures=acting))
+    return [*trained, *baselines.players(checks.suite(config))]
+
+
+def _verdict(verdict: Verdict) -> Row:
+    return {
+        "candidate": verdict.candidate,
+        "against": verdict.champion or "baselines",
+        "decision": "promote" if verdict.promote else "refuse",
+        "why": verdict.why,
+    }
+
+
+def _rate(rate: Rate) -> Row:
+    return {
+        "policy": rate.policy,
+        "T": rate.temperature,
+        "success": rate.success,
+        "interval": f"{rate.low:.3f} to {rate.high:.3f}",
+        "n": rate.n,
+    }
+
+
+def champion(home: Home, config: WheelConfig, version: Version) -> Facts:
+    """Promote the candidate if the gate lets it through, else keep the champion; the history tells why."""
+    with timed(home, version.key, "champion"):
+        verdict = checks.gate(home, config, version)
+        candidate = report.load(home, version.key).entrant(verdict.candidate)
+        before = standing.incumbent(home, version)
+        event = registry.record(
+            home,
+            verdict,
+            policy_id=candidate.policy_id,
+            digest=candidate.digest,
+            report=version.key,
+            champion_id=before.policy_id if before else None,
+        )
+    now = registry.champion(home)
+    return Facts(
+        digest=now.digest if now else "",
+        counts={"decision": event.kind, "champion": now.policy_id if now else "none"},
+        tables={"rules": verdict.rows},
+    )
+
+
+def champion_episodes(home: Home, config: WheelConfig, version: Version) -> Facts:
+    """Let the champion act on fresh tasks from the version's time on, captured as every agent is."""
+    serving = registry.champion(home)
+    if serving is None:
+        return Facts(counts={"episodes": 0, "success": 0.0})
+    with timed(home, version.key, "champion_episodes"):
+        actor = find(home, serving.policy_id).player(CHAMPION).actor
+        played = []
+        each = config.champion_episodes // len(config.environments)
+        for name in config.environments:
+            environment = environments.get(name)
+            tasks = environment.tasks("train", each, WORK_TASKS + version.number)
+            episodes = play(environment, tasks, actor, temperature=ACTING, seed=config.seed + version.number)
+            played += [(environment, actor, episode) for episode in episodes]
+        since = version.as_of + timedelta(minutes=1)
+        week.capture(home, config, played, since=since, key=version.key)
+    won = sum(episode.score.success for _, _, episode in played)
+    return Facts(counts={"episodes": len(played), "success": won / max(1, len(played)), "champion": serving.policy_id})
+
+
+def turn_report(home: Home, config: WheelConfig) -> Facts:
+    """Complete the newest version's report: corpus versions, tree cost, pairs and cycle time beside the judgement."""
+    judged = max((parse(id) for id in report.ids(home) if id.startswith("v")), default=None)
+    if judged is None:
+        return Facts()
+    made = report.load(home, judged.key)
+    results = report.results_of(home, judged.key)
+    trees = learning.trees(home, config, judged)
+    pairs = learning.pairs(home, config, judged)
+    tables = {
+        "Gate": made.tables["Gate"],
+        "Rollout trees": [{"figure": name, "value": value} for name, value in (trees.counts | pairs.counts).items()],
+        "Branch points by reason": pairs.tables["reasons"],
+        "Corpus versions": versioning.table(home, config),
+        "Cycle time": cycle.table(home),
+    }
+    own = {name: home.reports / judged.key / file for name, file in made.plots.items() if name.startswith("Loss")}
+    copies = {name: path for name, path in own.items() if path.exists()}
+    place = report.write(home, msgspec.structs.replace(made, tables=tables), results, copies)
+    return Facts(
+        counts={"report": judged.key},
+        tables={"corpus versions": tables["Corpus versions"], "cycle time": tables["Cycle time"]},
+        plots={"success": place / "success.png"},
+    )

@@ -1,0 +1,117 @@
+"""The corpus stage: one version of the wheel's corpus, made or made again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flywheel import environments, warehouse
+from flywheel.capture.settle import settle
+from flywheel.corpus.manifest import decisions_path, manifest, versions
+from flywheel.corpus.rebuild import rebuild
+from flywheel.corpus.snapshot import snapshot
+from flywheel.curate.spec import Spec
+from flywheel.outcomes.policy import checked
+from flywheel.schema import FlywheelError
+from flywheel.settings import Home
+from flywheel.wheel import late
+from flywheel.wheel.config import WheelConfig
+from flywheel.wheel.cycle import timed
+from flywheel.wheel.facts import Facts, Row
+from flywheel.wheel.versions import Version
+
+
+def spec(config: WheelConfig) -> Spec:
+    """What the wheel asks of a version: the checker's verdict, unless a late signal of an environment undoes it."""
+    vetoes = sorted(environments.get(name).late_signal for name in config.environments)
+    return Spec(
+        workspace=config.workspace,
+        filter=config.filter,
+        reward_policy=checked(*vetoes),
+        holdout_percent=config.holdout_percent,
+    )
+
+
+def corpus(home: Home, config: WheelConfig, version: Version) -> Facts:
+    """Make the version; where it was made before, make it again from the captures and compare.
+
+    Raises:
+        FlywheelError: when a version made again differs from what it was.
+    """
+    with timed(home, version.key, "corpus"):
+        if late.exists(home, config, version):
+            again = rebuild(home, config.corpus, version.number)
+            if not again.same:
+                raise FlywheelError(
+                    f"{config.corpus}@v{version.number} made again has digest {again.digest[:12]}, not "
+                    f"{again.expected[:12]}: {len(again.differences)} rows differ, the first: {again.differences[0]}"
+                )
+        else:
+            settle(home, config.workspace, now=min(datetime.now(UTC), version.as_of))
+            snapshot(home, config.corpus, spec(config), version.as_of, version=version.number)
+    return facts(home, config, version)
+
+
+def facts(home: Home, config: WheelConfig, version: Version) -> Facts:
+    """The version's manifest as facts, with a plot of why candidates are in or out."""
+    of = manifest(home, config.corpus, version.number)
+    plot = home.corpora / config.corpus / "plots" / f"v{version.number}.png"
+    _plot(plot, of.reasons)
+    return Facts(
+        digest=of.digest,
+        counts={
+            "rows": of.rows,
+            "candidates": of.candidates,
+            "changed by late outcomes": changed(home, config, version),
+        },
+        tables={"reasons": [{"reason": reason, "rows": n} for reason, n in sorted(of.reasons.items())]},
+        plots={"in and out": plot},
+    )
+
+
+def changed(home: Home, config: WheelConfig, version: Version) -> int:
+    """Rows whose verdict stood in the version before and differs in this one: what late outcomes changed."""
+    if version.number == 1:
+        return 0
+    before, now = (decisions_path(home, config.corpus, number) for number in (version.number - 1, version.number))
+    with warehouse.connect() as connection:
+        [(count,)] = connection.sql(
+            """
+            SELECT count(*) FROM read_parquet($before) AS b JOIN read_parquet($now) AS n USING (trajectory_id)
+            WHERE b.state = 'resolved' AND (n.state, n.success) IS DISTINCT FROM (b.state, b.success)
+            """,
+            params={"before": str(before), "now": str(now)},
+        ).fetchall()
+    return count
+
+
+def table(home: Home, config: WheelConfig) -> list[Row]:
+    """One row a version: candidates, rows in, out by reason, and rows changed by late outcomes."""
+    rows: list[Row] = []
+    for number in versions(home, config.corpus):
+        of = manifest(home, config.corpus, number)
+        found = Version(number, of.as_of)
+        rows.append(
+            {
+                "version": f"v{number}",
+                "as of": of.as_of.isoformat(),
+                "candidates": of.candidates,
+                **{reason: of.reasons[reason] for reason in sorted(of.reasons)},
+                "changed by late outcomes": changed(home, config, found),
+                "digest": of.digest[:12],
+            }
+        )
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name, 0) for name in names} for row in rows]
+
+
+def _plot(path: Path, reasons: dict[str, int]) -> None:
+    from matplotlib.figure import Figure
+
+    names = sorted(reasons, key=lambda name: reasons[name])
+    figure = Figure(figsize=(6, 0.35 * len(names) + 1), layout="tight")
+    axes = figure.add_subplot(xlabel="candidates")
+    bars = axes.barh(names, [reasons[name] for name in names])
+    axes.bar_label(bars)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
