@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from flywheel.capture import workspaces
+from flywheel.capture import leaks, workspaces
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.importers import importer_of
 from flywheel.capture.importers.records import Bad, Record
@@ -26,7 +26,7 @@ class FileReport(msgspec.Struct, kw_only=True):
     """What became of one file.
 
     `records` is always `added` + `already_there` + `duplicates` (within the file) + `quarantined`. Outcomes, steps,
-    tool calls and redactions (by kind) are those of the added records.
+    tool calls and redactions (by kind; printed rewards are `LABEL`) are those of the added records.
     """
 
     path: str
@@ -120,10 +120,11 @@ def _store(
     counts = Counter(report.redactions)
     for id in sorted(new):
         redactor = Redactor()
-        trajectories.append(redactor.trajectory(msgspec.structs.replace(good[id].trajectory, arrived_at=at)))
+        trajectory, labels = leaks.masked(msgspec.structs.replace(good[id].trajectory, arrived_at=at))
+        trajectories.append(redactor.trajectory(trajectory))
         if id in unlabelled:
             outcomes += [msgspec.structs.replace(outcome, arrived_at=at) for outcome in good[id].outcomes]
-        counts += redactor.counts
+        counts += redactor.counts + Counter(LABEL=labels)
     arrivals.add_quarantined([_quarantined(record, arrivals.workspace, report.path, at) for record in bad])
     arrivals.add_outcomes(outcomes)
     arrivals.add_trajectories(trajectories)

@@ -6,35 +6,35 @@ import re
 
 import msgspec
 
-from flywheel.schema import Step, Trajectory
+from flywheel.schema import Step, Trajectory, canonical_json
 
-SIGNAL = "printed_reward"
 # "reward = True", "Reward: 0.5", "reward is 1", "'reward': 0": the word, a sign, and a truth value or a number in 0..1.
 PRINTED = re.compile(
-    r"(?i)(?P<before>\breward\b(?P<quote>[\"'])?\s*(?:=|:|\bis\b)\s*)(?P<value>true|false|[01]?\.\d+|[01])(?![\w.]*\w)"
+    r"(?i)(?P<before>\breward\b(?P<quote>[\"'])?\s*(?:=|:|\bis\b)\s*)(?:true|false|[01]?\.\d+|[01])(?![\w.]*\w)"
 )
 # Who speaks for the environment. An agent's own words and the system prompt are not observations.
 OBSERVERS = ("tool", "user")
 
 
-def masked(trajectory: Trajectory) -> tuple[Trajectory, list[tuple[int, float]]]:
-    """The trajectory with each printed reward replaced by `<LABEL>` (`null` in JSON); (step index, value) of each."""
-    printed: list[tuple[int, float]] = []
+def masked(trajectory: Trajectory) -> tuple[Trajectory, int]:
+    """The trajectory with each printed reward replaced by `<LABEL>` (`null` in JSON), and how many there were.
+
+    The number goes to the metadata as `labels_masked`; the values go nowhere. A printed reward is no verdict: in
+    real logs a database echoes a query in which the model itself had written "Reward: 1.0".
+    """
+    count = 0
     steps: list[Step] = []
-    for index, step in enumerate(trajectory.steps):
+    for step in trajectory.steps:
         if step.role in OBSERVERS and step.content and "reward" in step.content.lower():
-            content = step.content
-            for match in PRINTED.finditer(content):
-                printed.append((index, _number(match["value"])))
-            step = msgspec.structs.replace(step, content=PRINTED.sub(_mask, content))
+            content, found = PRINTED.subn(_mask, step.content)
+            step = msgspec.structs.replace(step, content=content)
+            count += found
         steps.append(step)
-    return (msgspec.structs.replace(trajectory, steps=tuple(steps)), printed) if printed else (trajectory, [])
+    if not count:
+        return trajectory, 0
+    metadata = canonical_json({**msgspec.json.decode(trajectory.metadata), "labels_masked": count})
+    return msgspec.structs.replace(trajectory, steps=tuple(steps), metadata=metadata), count
 
 
 def _mask(match: re.Match[str]) -> str:
     return match["before"] + ("null" if match["quote"] else "<LABEL>")
-
-
-def _number(text: str) -> float:
-    word = text.lower()
-    return float(word == "true") if word.isalpha() else float(word)

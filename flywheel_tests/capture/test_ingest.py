@@ -68,6 +68,14 @@ def test_a_line_becomes_a_trajectory_and_its_reward_an_outcome(desk: Home, file:
     assert (outcome["trajectory_id"], outcome["signal"], outcome["value"]) == (trajectory.id, "reward", 1.0)
 
 
+def test_a_reward_that_an_observation_prints_is_masked(desk: Home, file: Callable[..., Path]) -> None:
+    chat = {"messages": [{"role": "assistant", "content": "Done."}, {"role": "user", "content": "reward = True"}]}
+    assert only(desk, file("chats.jsonl", [chat])).redactions == {"LABEL": 1}
+    [trajectory] = stored(desk)
+    assert trajectory.steps[1].content == "reward = <LABEL>"
+    assert json.loads(trajectory.metadata)["labels_masked"] == 1
+
+
 def test_the_same_record_adds_nothing_wherever_it_stands(desk: Home, file: Callable[..., Path]) -> None:
     other = CHAT | {"reward": 0}
     first, second = file("a.jsonl", [CHAT, other, CHAT]), file("b.jsonl", ["", dict(reversed(CHAT.items())), "{}"])

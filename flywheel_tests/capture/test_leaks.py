@@ -1,4 +1,4 @@
-"""Rewards printed in observations are masked, and become outcomes of their own."""
+"""Rewards printed in observations are masked, and counted."""
 
 from datetime import UTC, datetime
 
@@ -24,26 +24,26 @@ def trajectory(role: Role, content: str) -> Trajectory:
 
 
 @pytest.mark.parametrize(
-    ("text", "masked", "values"),
+    ("text", "masked", "count"),
     [
-        ("done, reward = True", "done, reward = <LABEL>", [1.0]),
-        ("Reward: 0.25 after 3 turns", "Reward: <LABEL> after 3 turns", [0.25]),
-        ("the reward is 1.", "the reward is <LABEL>.", [1.0]),
-        ('{"reward": 0.0, "done": true}', '{"reward": null, "done": true}', [0.0]),
-        ("reward=False reward=1", "reward=<LABEL> reward=<LABEL>", [0.0, 1.0]),
+        ("done, reward = True", "done, reward = <LABEL>", 1),
+        ("Reward: 0.25 after 3 turns", "Reward: <LABEL> after 3 turns", 1),
+        ("the reward is 1.", "the reward is <LABEL>.", 1),
+        ('{"reward": 0.0, "done": true}', '{"reward": null, "done": true}', 1),
+        ("reward=False reward=1", "reward=<LABEL> reward=<LABEL>", 2),
     ],
 )
-def test_a_printed_reward_is_masked_and_told(text: str, masked: str, values: list[float]) -> None:
-    clean, printed = leaks.masked(trajectory("tool", text))
-    assert clean.steps[1].content == masked
-    assert printed == [(1, value) for value in values]
+def test_a_printed_reward_is_masked(text: str, masked: str, count: int) -> None:
+    clean, found = leaks.masked(trajectory("tool", text))
+    assert (clean.steps[1].content, found) == (masked, count)
+    assert clean.metadata == f'{{"labels_masked":{count}}}'
 
 
 @pytest.mark.parametrize("text", ["reward points: 500", "Reward: 500 points", "a reward of 1 euro", "rewarding: 1"])
 def test_other_rewards_stay(text: str) -> None:
-    assert leaks.masked(trajectory("tool", text)) == (trajectory("tool", text), [])
+    assert leaks.masked(trajectory("tool", text)) == (trajectory("tool", text), 0)
 
 
 def test_what_the_agent_says_itself_is_no_observation() -> None:
     said = trajectory("assistant", "reward = True")
-    assert leaks.masked(said) == (said, [])
+    assert leaks.masked(said) == (said, 0)

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from flywheel.capture import leaks
 from flywheel.capture.importers.documents import Piece
 from flywheel.capture.validity import checked
 from flywheel.schema import FlywheelError, Outcome, Trajectory, stable_id
@@ -98,10 +97,7 @@ def read(
     workspace: str,
     arrived_at: datetime,
 ) -> Iterator[Record | Bad]:
-    """Make a record of each piece; what cannot be decoded, or is not of the format, is `Bad` and the rest goes on.
-
-    Rewards that are printed in observations are masked on the way, see `leaks`.
-    """
+    """Make a record of each piece; what cannot be decoded, or is not of the format, is `Bad` and the rest goes on."""
     for index, piece in enumerate(pieces):
         try:
             if piece.cut:
@@ -118,8 +114,6 @@ def read(
                 digest=digest,
             )
             trajectory, outcomes = make(raw, origin)
-            trajectory, printed = leaks.masked(trajectory)
-            outcomes += [origin.outcome(trajectory, leaks.SIGNAL, v, step_index=i) for i, v in printed]
             yield Record(checked(trajectory), tuple(checked(outcome) for outcome in outcomes), piece.end)
         except (ValueError, RecursionError, FlywheelError) as error:
             yield Bad(
