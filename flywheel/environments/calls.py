@@ -77,6 +77,8 @@ def checked(call: ToolCall, parameters: Mapping[str, tuple[str, ...]]) -> dict[s
         raise CallError(UNKNOWN_TOOL)
     try:
         arguments = json.loads(call.arguments)
+        # An escaped half of a surrogate pair is JSON, but no text that could be stored.
+        json.dumps(arguments, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise CallError(WRONG_ARGUMENTS) from error
     if not isinstance(arguments, dict) or arguments.keys() != set(parameters[call.name]):

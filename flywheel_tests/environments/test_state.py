@@ -125,6 +125,8 @@ def test_parallel_calls_are_answered_in_order_by_their_ids():
         ("lookup_order", '{"order": "nothing"}', "Error: nothing there."),
         ("refund_order", '{"order": "nothing"}', "Error: nothing there."),
         ("lookup_order", "[" * 100_000, "Error: wrong arguments."),
+        ("lookup_order", '{"order": ' + "1" * 5000 + "}", "Error: wrong arguments."),
+        ("lookup_order", '{"order": "\\ud800"}', "Error: wrong arguments."),
     ],
 )
 def test_bad_calls_are_answered_with_an_error_and_change_nothing(name, arguments, answer):
