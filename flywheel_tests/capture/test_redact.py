@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.capture.redact import Redactor
@@ -108,6 +108,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON_VALUES, st.booleans())
 def test_any_json_stays_json_without_the_secrets(value: Any, ascii_only: bool) -> None:
     clean = Redactor().json(json.dumps(value, ensure_ascii=ascii_only))
@@ -116,6 +117,7 @@ def test_any_json_stays_json_without_the_secrets(value: Any, ascii_only: bool) -
     assert AWS not in clean
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_redacting_again_changes_nothing(text: str) -> None:
     once = Redactor().text(text)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.capture.importers import documents
@@ -71,6 +71,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(value=st.lists(JSON) | st.dictionaries(st.text(), JSON), indent=st.none() | st.integers(0, 2))
 def test_what_is_cut_out_is_what_a_parser_reads(
     tmp_path_factory: pytest.TempPathFactory, value: Any, indent: int | None

@@ -1,0 +1,84 @@
+"""`flywheel workspace`, `ingest`, `outcome` and `settle`, as scripts call them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flywheel import warehouse
+from flywheel.capture import Recorder
+from flywheel.cli import app
+from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError
+from flywheel.settings import Home
+
+CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "reward": 1}
+
+
+@pytest.fixture(autouse=True)
+def here(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("FLYWHEEL_HOME", str(home.root))
+    return home
+
+
+def run(*arguments: str) -> Any:
+    """What a command prints with `--json`; an error where it fails."""
+    ran = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_a_workspace_is_created_listed_filled_and_labelled(home: Home, tmp_path: Path) -> None:
+    assert run("workspace", "list") == []
+    assert run("workspace", "create", "desk")["name"] == "desk"
+    assert [w["name"] for w in run("workspace", "list")] == ["desk"]
+
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(json.dumps(CHAT) + "\nnonsense\n")
+    report = run("ingest", str(chats), "--workspace", "desk", "--format", "openai-chat")
+    assert (report["total"]["added"], report["total"]["quarantined"]) == (1, 1)
+
+    [id] = warehouse.read(home.captures, TRAJECTORIES)["id"].to_pylist()
+    told = run("outcome", id, "reopened", "1", "-w", "desk", "--observed-at", "2026-01-05", "--comment", "by ann@x.org")
+    assert (told["value"], told["observed_at"], told["comment"]) == (1.0, "2026-01-05T00:00:00Z", "by <EMAIL>")
+    assert sorted(warehouse.read(home.outcomes, OUTCOMES)["signal"].to_pylist()) == ["reopened", "reward"]
+
+
+def test_what_recorders_wrote_is_settled(home: Home) -> None:
+    run("workspace", "create", "desk")
+    recorder = Recorder(home, "desk", agent="bot")
+    with recorder.trajectory(task_id="1"):
+        pass
+    recorder.close()
+    settled = run("settle", "--workspace", "desk")
+    assert (settled["trajectories"], settled["journals_removed"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ingest", "pyproject.toml", "-w", "nowhere"], "flywheel workspace create nowhere"),
+        (["outcome", "t", "s", "1", "-w", "desk"], "flywheel settle --workspace desk"),
+        (["workspace", "create", "a/b"], "not usable"),
+    ],
+)
+def test_what_cannot_be_done_says_why(arguments: list[str], message: str) -> None:
+    run("workspace", "create", "desk")
+    with pytest.raises(FlywheelError, match=message):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("arguments", [["ingest"], ["ingest", "x.json"], ["outcome", "t", "s", "much", "-w", "d"]])
+def test_wrong_usage_is_two(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_tables_for_people(tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(json.dumps(CHAT) + "\n")
+    commands = [["workspace", "create", "desk"], ["ingest", str(chats), "-w", "desk"], ["settle", "-w", "desk"]]
+    for command in [*commands, ["workspace", "list"]]:
+        ran = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert ran.exit_code == 0
+        assert (ran.stdout + ran.stderr).strip()
