@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 from rich.progress import Progress
 
+from flywheel.corpus.manifest import Manifest, manifest
 from flywheel.evaluate import baselines, policy, report
 from flywheel.evaluate.entrants import Entrant, cells, play_all
 from flywheel.evaluate.policy import Policy
@@ -40,9 +41,10 @@ def judge(home: Home, order: Order, display: Progress) -> Report:
     champion = _champion(home, candidate) if order.suite.size else None
     if champion:
         found.setdefault(champion.id, champion)
+    corpus = order.corpus or order.offline
+    digest = _version(home, corpus).digest if corpus else ""
     results, entrants = _played(home, order, list(found.values()), display)
-    version, leaks = _audited(home, order.suite, order.corpus) if order.corpus else ("", None)
-    facts = [[p.digest for p in found.values()], msgspec.to_builtins(order.suite), version, order.offline]
+    facts = [[p.digest for p in found.values()], msgspec.to_builtins(order.suite), order.corpus, order.offline, digest]
     made = report.build(
         results,
         id=f"evaluation-{stable_id(canonical_json(facts))[:12]}",
@@ -51,9 +53,9 @@ def judge(home: Home, order: Order, display: Progress) -> Report:
         entrants=entrants,
         candidate=candidate,
         champion=champion.id if champion else None,
-        corpus=order.corpus or order.offline,
-        corpus_digest=version,
-        leaks=leaks,
+        corpus=corpus,
+        corpus_digest=digest,
+        leaks=_audited(home, order.suite, order.corpus) if order.corpus else None,
         tables=_foretold(home, order, list(found.values()), display) if order.offline else {},
     )
     report.write(home, made, results)
@@ -88,26 +90,29 @@ def _played(home: Home, order: Order, found: Sequence[Policy], display: Progress
     return results, [p.entrant for p in players]
 
 
-def _rows(home: Home, text: str, split: str) -> tuple[str, pa.Table]:
-    """The digest of a corpus version, and its rows of a split."""
-    from flywheel.corpus import reference, store
+def _version(home: Home, text: str) -> Manifest:
+    from flywheel.corpus import reference
 
-    name, version = reference.parse(text)
-    manifest = store.manifest(home, name, version)
-    return manifest.digest, store.rows(home, name, manifest.version, split)
+    return manifest(home, *reference.parse(text))
 
 
-def _audited(home: Home, suite: Suite, corpus: str) -> tuple[str, Rows]:
+def _rows(home: Home, text: str, split: str) -> pa.Table:
+    from flywheel.corpus import store
+
+    found = _version(home, text)
+    return store.rows(home, found.name, found.version, split)
+
+
+def _audited(home: Home, suite: Suite, corpus: str) -> Rows:
     from flywheel.curate.leakage import audit
 
-    digest, training = _rows(home, corpus, "train")
-    return digest, audit(training, shown(suite)).to_pylist()
+    return audit(_rows(home, corpus, "train"), shown(suite)).to_pylist()
 
 
 def _foretold(home: Home, order: Order, found: Sequence[Policy], display: Progress) -> dict[str, Rows]:
     from flywheel.evaluate import offline
 
-    _, rows = _rows(home, order.offline, "heldout")
+    rows = _rows(home, order.offline, "heldout")
     tables: dict[str, Rows] = {"Offline, on held-out captures": []}
     for one in found:
         bar = display.add_task(f"foretelling with {one.id}", total=None)

@@ -15,6 +15,9 @@ from flywheel.views.messages import parse_assistant, to_messages
 if TYPE_CHECKING:
     import torch
 
+# Logits held at once (a gigabyte as 32-bit floats): with a large vocabulary a batch is cut into smaller ones.
+LOGITS = 2**28
+
 
 class CausalModel:
     """A model folder of transformers, loaded for evaluation.
@@ -33,6 +36,11 @@ class CausalModel:
 
     def negative_log_likelihood(self, examples: Sequence[Example]) -> tuple[float, int]:
         """The sum in nats over the labelled tokens of one batch, and their number; each token given those before."""
+        most = max(1, LOGITS // (max(len(e.input_ids) for e in examples) * self._model.config.vocab_size))
+        parts = [self._sum_of_nats(examples[i : i + most]) for i in range(0, len(examples), most)]
+        return sum(nats for nats, _ in parts), sum(count for _, count in parts)
+
+    def _sum_of_nats(self, examples: Sequence[Example]) -> tuple[float, int]:
         import torch
         from torch.nn.functional import cross_entropy
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flywheel.evaluate.comparison import Comparison, Rate
@@ -14,18 +14,21 @@ if TYPE_CHECKING:
 
 def page(report: Report) -> str:
     """The whole report as Markdown, with its plots beside it."""
-    against = f" against the champion **{report.champion}**" if report.champion else ", a first champion's candidate"
-    corpus = f" Corpus {report.corpus} (digest {report.corpus_digest[:12] or 'unknown'})." if report.corpus else ""
-    tasks = ", ".join(f"{n} of {name}" for name, n in sorted(report.suite.environments.items()))
-    parts = [
-        f"# Report {report.id}",
-        f"Candidate **{report.candidate}**{against}.{corpus} Suite {report.suite.name}: {tasks} ({report.suite.split}, "
-        f"seed {report.suite.seed}). Made {report.created_at:%Y-%m-%d %H:%M} UTC.",
-    ]
+    parts = [f"# Report {report.id}", " ".join([*_judged(report), f"Made {report.created_at:%Y-%m-%d %H:%M} UTC."])]
     for title, rows in tables(report).items():
         parts += [f"## {title}", table(rows)]
     parts += [f"## {title}\n\n![{title}]({name})" for title, name in report.plots.items()]
     return "\n\n".join(parts) + "\n"
+
+
+def _judged(report: Report) -> Iterator[str]:
+    against = f" against the champion **{report.champion}**" if report.champion else ""
+    yield f"Candidate **{report.candidate}**{against}."
+    if report.corpus:
+        yield f"Corpus {report.corpus} (digest {report.corpus_digest[:12] or 'unknown'})."
+    if report.suite.size:
+        tasks = ", ".join(f"{n} of {name}" for name, n in sorted(report.suite.environments.items()))
+        yield f"Suite {report.suite.name}: {tasks} ({report.suite.split}, seed {report.suite.seed})."
 
 
 def tables(report: Report) -> dict[str, Rows]:
@@ -35,10 +38,10 @@ def tables(report: Report) -> dict[str, Rows]:
         "The candidate against others, on the same tasks": [comparison_row(c) for c in report.comparisons],
         "Slices": [slice_row(s) for s in report.slices],
         "The candidate against the champion, by slice": [comparison_row(c) for c in report.slice_comparisons],
-        "Leakage from held-out tasks into training rows": [{"audit": "was not made"}]
-        if report.leaks is None
-        else report.leaks or [{"audit": "no training row leaks"}],
     }
+    if report.suite.size:
+        nothing = "was not made" if report.leaks is None else "no training row leaks"
+        own["Leakage from held-out tasks into training rows"] = report.leaks or [{"audit": nothing}]
     return {title: rows for title, rows in own.items() if rows} | report.tables
 
 

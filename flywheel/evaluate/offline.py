@@ -63,7 +63,7 @@ def evaluate(
     max_positions: int = 200,
     context: int = 1024,
     max_tokens: int = 128,
-    batch: int = 8,
+    batch: int = 16,
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> Offline:

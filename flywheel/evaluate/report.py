@@ -144,7 +144,9 @@ def write(home: Home, report: Report, results: pa.Table, plots: Mapping[str, Pat
         report = msgspec.structs.replace(report, plots=drawn)
         pq.write_table(results, folder / "results.parquet", compression="zstd")
         (folder / "report.md").write_text(page(report), encoding="utf-8")
-        artifacts.write_json(folder / "report.json", report)
+        # The order of a table's columns is part of it, so names are not sorted here.
+        text = msgspec.json.format(msgspec.json.encode(report), indent=2)
+        artifacts.write_bytes(folder / "report.json", text + b"\n")
     return place
 
 
