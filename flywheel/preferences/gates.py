@@ -21,7 +21,7 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     than `decision_share` of all pairs.
     """
 
-    margin: float = 0.4
+    margin: float = 0.6
     probability: float = 0.8
     edge: float = 0.02
     per_task: int = 4

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flywheel.preferences.backup import Value, backup
 from flywheel.preferences.gates import Choice, Gates, judge
@@ -73,13 +72,13 @@ def pairs(trees: Sequence[nx.DiGraph], gates: Gates) -> pa.Table:
 
 def kept(table: pa.Table) -> pa.Table:
     """The pairs among branch points."""
-    return table.filter(pc.equal(table["reason"], KEPT)).select(PAIRS.names)
+    return table.filter(pa.array([reason == KEPT for reason in table["reason"].to_pylist()])).select(PAIRS.names)
 
 
 def reasons(table: pa.Table) -> dict[str, int]:
     """How many branch points were kept, and how many each gate dropped, by reason."""
-    counts = pc.value_counts(table["reason"]).to_pylist()
-    return {row["values"]: row["counts"] for row in sorted(counts, key=lambda r: (-r["counts"], r["values"]))}
+    counts = Counter(table["reason"].to_pylist())
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _row(tree: nx.DiGraph, values: dict[int, Value], node: int, gates: Gates) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from flywheel.environments.protocol import Act, Situation
 from flywheel.schema import FlywheelError, Step
 from flywheel.views.messages import parse_assistant, to_messages
 
+# Steps that have ended leave the batch once no more than this share of it goes on: leaving copies the cache.
+SPARSE = 0.7
+
 
 class TransformersActor:
     """A checkpoint (folder or Hugging Face name) that acts.
@@ -31,7 +34,7 @@ class TransformersActor:
         version: str,
         device: str = "cpu",
         max_tokens: int = 64,
-        rows: int = 512,
+        rows: int = 96,
         tools: Mapping[str, Sequence[dict[str, Any]]] | None = None,
     ) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -101,27 +104,29 @@ class TransformersActor:
             if n > 1:
                 cache.batch_repeat_interleave(n)
             mask, positions = mask.repeat_interleave(n, 0), positions[:, -1:].repeat_interleave(n, 0)
-            alive = torch.arange(len(prompts) * n, device=device)
-            tokens: list[list[int]] = [[] for _ in range(len(alive))]
-            logprobs = torch.zeros(len(alive), device=device)
+            rows = torch.arange(len(prompts) * n, device=device)
+            tokens: list[list[int]] = [[] for _ in rows]
+            logprobs = torch.zeros(len(rows), device=device)
+            going = torch.ones(len(rows), dtype=torch.bool, device=device)
             for _ in range(self.max_tokens):
                 logp = logits.log_softmax(-1)
                 if temperature > 0:
                     token = torch.multinomial((logp / temperature).softmax(-1), 1, generator=generator)
                 else:
                     token = logp.argmax(-1, keepdim=True)
-                logprobs[alive] += logp.gather(1, token)[:, 0]
-                for row, written in zip(alive.tolist(), token[:, 0].tolist(), strict=True):
-                    tokens[row].append(written)
-                going = ~torch.isin(token[:, 0], ends)
-                if not going.any():
+                written = rows[going]
+                logprobs[written] += logp.gather(1, token)[going, 0]
+                for row, one in zip(written.tolist(), token[going, 0].tolist(), strict=True):
+                    tokens[row].append(one)
+                going &= ~torch.isin(token[:, 0], ends)
+                left = int(going.sum())
+                if not left:
                     break
-                if not going.all():
-                    # Those that have ended leave the batch.
+                if left <= SPARSE * len(rows):
                     keep = going.nonzero()[:, 0]
                     cache.batch_select_indices(keep)
-                    alive, mask, positions, token = alive[keep], mask[keep], positions[keep], token[keep]
-                mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
+                    rows, mask, positions, token, going = (t[keep] for t in (rows, mask, positions, token, going))
+                mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
                 positions = positions + 1
                 out = self._model(
                     token, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True

@@ -72,11 +72,12 @@ def _grow_together(
     states: list[dict[int, State]] = [{ROOT: environment.reset(task)} for task in tasks]
     for depth in range(config.max_depth):
         # Trees under their budget branch; the others only bring their open paths to an end.
-        for n in (config.width, 1):
+        widths = [config.width if len(tree) < config.max_nodes else 1 for tree in trees]
+        for n in sorted(set(widths), reverse=True):
             open_nodes = [
                 (i, node)
                 for i, tree in enumerate(trees)
-                if (n == 1) == (len(tree) >= config.max_nodes)
+                if widths[i] == n
                 for node, state in states[i].items()
                 if tree.nodes[node]["depth"] == depth and not state.done
             ]

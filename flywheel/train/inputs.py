@@ -37,11 +37,11 @@ def describe_data(home: Home, data: str) -> dict[str, Any]:
         if not path.is_file():
             raise FlywheelError(f"there is no file of trajectories {data}")
         return {"trajectories": str(path), "digest": file_digest(path)}
-    from flywheel.corpus import reference, store
+    from flywheel.corpus import reference
+    from flywheel.corpus.manifest import manifest
 
-    name, version = reference.parse(data)
-    manifest = store.manifest(home, name, version)
-    return {"corpus": name, "version": manifest.version, "digest": manifest.digest}
+    found = manifest(home, *reference.parse(data))
+    return {"corpus": found.name, "version": found.version, "digest": found.digest}
 
 
 def rows(home: Home, described: dict[str, Any]) -> pa.Table:

@@ -1,0 +1,66 @@
+"""A forest: trees over tasks of several environments, grown once and kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flywheel import artifacts, environments
+from flywheel.environments.protocol import Actor
+from flywheel.rollout import storage
+from flywheel.rollout.statistics import Statistics, single_step_cpu_ms, statistics
+from flywheel.rollout.tree import TreeConfig, grow
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+class Forest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which trees to grow: `tasks` in all, shared evenly over environments, from training templates alone.
+
+    `alone` tasks of each environment are also played one by one, to have the cost of a step without trees beside
+    that of a node.
+    """
+
+    environments: tuple[str, ...]
+    tasks: int = 600
+    seed: int = 0
+    tree: TreeConfig = TreeConfig()
+    alone: int = 10
+
+
+def plant(folder: Path, actor: Actor, forest: Forest, progress: Callable[[int], None] | None = None) -> Statistics:
+    """Grow a forest into a folder, or find it grown there; `progress` is told how many tasks are done.
+
+    Raises:
+        FlywheelError: when an environment is unknown.
+    """
+    if (folder / artifacts.MANIFEST).is_file():
+        return msgspec.json.decode((folder / "stats.json").read_bytes(), type=About).statistics
+    trees: list[nx.DiGraph] = []
+    seconds = step_ms = 0.0
+    for position, name in enumerate(forest.environments):
+        environment = environments.get(name)
+        count = forest.tasks // len(forest.environments) + (position < forest.tasks % len(forest.environments))
+        tasks = environment.tasks("train", count, forest.seed)
+        before = len(trees)
+        began = time.process_time()
+        tell = (lambda done, before=before: progress(before + done)) if progress else None
+        trees += grow(environment, tasks, actor, forest.tree, forest.seed, tell)
+        seconds += time.process_time() - began
+        step_ms += single_step_cpu_ms(environment, tasks[: forest.alone], actor, forest.seed)
+    found = statistics(trees, seconds, step_ms / max(1, len(forest.environments)))
+    storage.save(folder, trees, About(actor=f"{actor.name}@{actor.version}", forest=forest, statistics=found))
+    return found
+
+
+class About(msgspec.Struct, frozen=True):
+    """What stats.json says of a forest."""
+
+    actor: str
+    forest: Forest
+    statistics: Statistics
