@@ -69,22 +69,24 @@ def ingest(
     if json:
         emit(report)
         return
-    columns = ["added", "already_there", "duplicates", "quarantined", "outcomes", "steps", "tool_calls"]
-    rows = [*report.files, report.total] if len(report.files) > 1 else report.files
+    columns = {
+        "records": "records",
+        "added": "added",
+        "already_there": "known",
+        "duplicates": "twice",
+        "quarantined": "bad",
+        "outcomes": "outcomes",
+        "steps": "steps",
+        "tool_calls": "calls",
+    }
+    files = [*report.files, report.total] if len(report.files) > 1 else report.files
     table(
         f"ingested into {workspace}",
-        ["file", "format", "records", *(column.replace("_", " ") for column in columns), "redacted"],
-        [
-            (
-                Path(row.path).name,
-                row.format,
-                row.records,
-                *(getattr(row, column) for column in columns),
-                ", ".join(f"{count} {kind}" for kind, count in row.redactions.items()),
-            )
-            for row in rows
-        ],
+        ["file", *columns.values()],
+        [(Path(f.path).name, *(getattr(f, column) for column in columns)) for f in files],
     )
+    redacted = ", ".join(f"{count} {kind}" for kind, count in report.total.redactions.items())
+    say(f"formats: {', '.join(sorted({f.format for f in report.files}))}; replaced: {redacted or 'nothing'}")
     if report.total.quarantined:
         say('see what was quarantined with: flywheel query "SELECT source, line, error FROM quarantine"')
 

@@ -100,12 +100,14 @@ def test_malformed_records_are_quarantined_and_the_rest_goes_on(desk: Home, file
             '{"messages": "\\ud800"}',
             "\x00",
             CHAT | {"reward": 0.5},
+            '{"messages": [{"role": "user", "content": "x"}], "reward": 1' + "0" * 400 + "}",
+            "[" * 5000,
         ],
     )
     report = only(desk, path)
-    assert (report.added, report.quarantined) == (2, 7)
+    assert (report.added, report.quarantined) == (2, 9)
     bad = warehouse.read(desk.quarantine, QUARANTINE, "desk").sort_by("line").to_pylist()
-    assert [r["line"] for r in bad] == [1, 3, 4, 5, 6, 7, 8]
+    assert [r["line"] for r in bad] == [1, 3, 4, 5, 6, 7, 8, 10, 11]
     assert bad[0]["excerpt"] == '{"messages": [{"role": "user", "content": "<EMAIL>"'
     assert "Invalid enum value 'robot' - at `$.role`" in bad[2]["error"]
     assert "no messages" in bad[3]["error"]

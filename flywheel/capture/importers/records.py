@@ -114,8 +114,8 @@ def read(
                 digest=digest,
             )
             trajectory, outcomes = make(raw, origin)
-            yield Record(checked(trajectory), tuple(checked(outcome) for outcome in outcomes), piece.end)
-        except (ValueError, RecursionError, FlywheelError) as error:
+            yield Record(checked(trajectory), tuple(outcomes), piece.end)
+        except (ValueError, OverflowError, RecursionError, FlywheelError) as error:
             yield Bad(
                 piece.line,
                 f"record {index}: {error}",
