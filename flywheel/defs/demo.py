@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 
@@ -33,7 +34,7 @@ class Demo:
         self.home = home
         self.config = config.load(home)
         self.instance = open_instance(home)
-        self.definitions = _definitions()
+        self.jobs = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
         self.done = 0
         self.skipped = 0
 
@@ -69,19 +70,13 @@ class Demo:
             self.done += len(missing)
 
     def _execute(self, job: str, partition: str, assets: list[dg.AssetKey]) -> None:
-        self.definitions.resolve_job_def(job).execute_in_process(
+        self.jobs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             partition_key=partition,
             asset_selection=assets,
             run_config=QUIET,
             tags={"flywheel/pid": str(os.getpid()), "flywheel/reason": "demo"},
         )
-
-
-def _definitions() -> dg.Definitions:
-    from flywheel.definitions import defs
-
-    return defs()
 
 
 def _midnight(day: date) -> datetime:

@@ -39,13 +39,19 @@ def _cpu() -> float:
 
 @contextmanager
 def timed(home: Home, key: str, stage: str) -> Iterator[None]:
-    """Keep the wall and CPU seconds of a stage that ends well, under the day or version it was done for."""
+    """Keep the wall and CPU seconds of a stage that ends well, under the day or version it was done for.
+
+    The first time counts: a stage that is found done later leaves the time that it took to do.
+    """
     log.info("%s %s", key, stage)
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), _cpu()
     yield
     log.info("%s %s: %.1f s", key, stage, time.perf_counter() - wall)
+    path = home.cycle / f"{key}.{stage}.json"
+    if path.exists():
+        return
     artifacts.write_json(
-        home.cycle / f"{key}.{stage}.json",
+        path,
         {
             "key": key,
             "stage": stage,
