@@ -34,3 +34,4 @@ from flywheel.cli import evaluate as evaluate  # noqa: E402 - commands register 
 from flywheel.cli import release as release  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import rollout as rollout  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import train as train  # noqa: E402 - commands register themselves on `app`
+from flywheel.cli import wheel as wheel  # noqa: E402 - commands register themselves on `app`

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,21 +29,19 @@ def demo(
         flywheel demo
         flywheel demo --fresh
     """
+    from flywheel.cli.evaluate import show
+    from flywheel.evaluate.report import latest
+    from flywheel.wheel.config import load
+
     home = settings.home()
     done = subprocess.run([*DEFS, "flywheel.defs.demo", *(["--fresh"] if fresh else [])], check=False)
     if done.returncode:
         raise typer.Exit(1)
-    show(json)
-    output.say(f"corpus: {home.corpora}\nnext: `flywheel ui` shows every asset; `flywheel report latest` this report")
-
-
-def show(json: bool) -> None:
-    """Print the newest report with each of its tables."""
-    from flywheel.evaluate.report import latest
-
-    report: Any = latest(settings.home())
-    if json:
-        output.emit(report)
+    found = latest(home)
+    show(found, json=json)
+    output.say(f"report: {home.reports / found.id / 'report.md'}")
+    output.say(f"corpus: {home.corpora / load(home).corpus}")
+    output.say("next: `flywheel ui` shows every asset, and `flywheel corpus why ROW` why a row is in or out")
 
 
 @app.command()
