@@ -8,6 +8,7 @@ from typing import Any
 
 from flywheel import environments
 from flywheel.environments.protocol import Act, Situation
+from flywheel.rollout.quiet import quiet
 from flywheel.schema import FlywheelError, Step
 from flywheel.views.messages import parse_assistant, to_messages
 
@@ -44,8 +45,9 @@ class TransformersActor:
         self.max_tokens = max_tokens
         self.rows = rows
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-            loaded: Any = AutoModelForCausalLM.from_pretrained(model)
+            with quiet():
+                self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+                loaded: Any = AutoModelForCausalLM.from_pretrained(model)
             self._model = loaded.to(device).eval()
         except (OSError, ValueError) as error:
             raise FlywheelError(f"there is no causal model {str(model)!r}: {error}") from error

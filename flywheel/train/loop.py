@@ -29,8 +29,8 @@ def arguments(run: Run, folder: Path) -> dict[str, Any]:
         "save_steps": run.checkpoint_every,
         # The checkpoint before the last outlives a kill in the middle of a save.
         "save_total_limit": 2,
-        "logging_steps": 10,
-        "logging_first_step": True,
+        # A mean over several steps would begin anew where a killed run goes on.
+        "logging_steps": 1,
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": not gpu,
@@ -52,16 +52,12 @@ def last_complete(folder: Path) -> Path | None:
 
 
 def watch(trainer: Any, progress: Callable[[dict[str, Any]], None] | None) -> None:
-    """Mark each checkpoint when it is whole, and tell `progress` of each step: {step, steps, loss?}."""
+    """Mark each checkpoint when it is whole, and tell `progress` of each step: {step, steps, loss}."""
     from transformers import PrinterCallback, TrainerCallback
 
     class Watch(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if progress:
-                progress({"step": state.global_step, "steps": state.max_steps})
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             if progress and logs and "loss" in logs:
@@ -73,6 +69,5 @@ def watch(trainer: Any, progress: Callable[[dict[str, Any]], None] | None) -> No
 
 
 def metrics(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The logged rows of a run that carry a loss, times left out: equal runs, equal rows."""
-    timed = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
-    return [{k: v for k, v in row.items() if k not in timed} for row in history if "loss" in row]
+    """The logged row of each step, with its loss; `num_tokens` is left out, since TRL counts it anew after a resume."""
+    return [{k: v for k, v in row.items() if k != "num_tokens"} for row in history if "loss" in row]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel import artifacts
+from flywheel.rollout.quiet import quiet
 from flywheel.schema import FlywheelError, canonical_json, stable_id
 from flywheel.settings import Home
 from flywheel.train import inputs, policy
@@ -83,7 +82,7 @@ def run(config: Run, home: Home, progress: Progress | None = None) -> Policy:
     """Train a policy into `policies/ID/`, or find it there.
 
     Killed at any moment and run again, it goes on from its last checkpoint, and ends in the same weights.
-    `progress` is told of each step: {"step", "steps"} and at times "loss".
+    `progress` is told of each step: {"step", "steps", "loss"}.
 
     Raises:
         FlywheelError: when inputs are missing or hold nothing to train on.
@@ -93,7 +92,7 @@ def run(config: Run, home: Home, progress: Progress | None = None) -> Policy:
     if (folder / artifacts.MANIFEST).is_file():
         return _policy(folder)
     work = home.policies / f".{policy_id}.work"
-    with _quiet():
+    with quiet():
         trainer, examples = _trainer(config, home, lineage, work / "checkpoints")
         watch(trainer, progress)
         checkpoint = last_complete(work / "checkpoints")
@@ -136,13 +135,15 @@ def _describe(
     artifacts.write_json(folder / "config.json", config)
     code = {name: version(name) for name in ("flywheel", "torch", "transformers", "trl")}
     artifacts.write_json(folder / "lineage.json", {**lineage, "code": code})
-    artifacts.write_bytes(folder / "metrics.jsonl", b"".join(msgspec.json.encode(row) + b"\n" for row in history))
+    artifacts.write_bytes(
+        folder / "metrics.jsonl", b"".join(msgspec.json.encode(row, order="sorted") + b"\n" for row in history)
+    )
     _plot(folder / "loss.png", history)
     manifest = {
         "id": policy_id,
         "kind": lineage["kind"],
         "weights": inputs.weights_digest(folder / "model"),
-        "loss": history[-1]["loss"] if history else None,
+        "loss": _smooth([row["loss"] for row in history])[-1],
     }
     artifacts.write_json(folder / artifacts.MANIFEST, manifest)
 
@@ -152,26 +153,13 @@ def _plot(path: Path, history: list[dict[str, Any]]) -> None:
 
     figure = Figure(figsize=(6, 3), layout="tight")
     axes = figure.add_subplot(xlabel="step", ylabel="loss")
-    axes.plot([row["step"] for row in history], [row["loss"] for row in history])
+    steps, losses = [row["step"] for row in history], [row["loss"] for row in history]
+    axes.plot(steps, losses, alpha=0.3)
+    axes.plot(steps, _smooth(losses), color="C0")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' bars and remarks off the terminal: progress is ours to show."""
-    import datasets
-    import transformers
-
-    bars, level = datasets.are_progress_bars_disabled(), transformers.logging.get_verbosity()
-    datasets.disable_progress_bars()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if not bars:
-            datasets.enable_progress_bars()
+def _smooth(losses: list[float], over: int = 10) -> list[float]:
+    """The mean of the last steps, at each step."""
+    return [sum(last) / len(last) for last in (losses[max(0, i - over) : i] for i in range(1, len(losses) + 1))]
