@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +11,11 @@ import msgspec
 from flywheel.schema import FlywheelError, Step
 from flywheel.views.chatml import Span
 from flywheel.views.messages import to_messages
+from flywheel.views.template import Template
 from flywheel.views.tokens import Bounds, masked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 class Rendered(msgspec.Struct, frozen=True):
@@ -48,72 +46,19 @@ def render(
             drop earlier reasoning. `window.windows` renders such a conversation piece by piece.
         FlywheelError: when the template refuses the conversation, or leaves out something the assistant said.
     """
-    chat = _Chat(tokenizer, to_messages(steps), json.loads(tools) or None)
+    chat = Template(tokenizer, to_messages(steps), json.loads(tools) or None)
     turns = [index for index, step in enumerate(steps) if step.role == "assistant"]
     wanted = [index for index in turns if trained is None or index in trained]
-    marked = GENERATION.search(chat.template)
-    text, bounds = _marked(chat, turns, wanted) if marked else _proved(chat, wanted)
+    text, bounds = _marked(chat, turns, wanted) if chat.marked else _proved(chat, wanted)
     for index, (start, end) in zip(wanted, bounds, strict=True):
         _check_said(steps[index], index, text[start:end], last=index == len(steps) - 1)
     input_ids, mask = masked(tokenizer, text, bounds)
     return Rendered(text, input_ids, mask, _spans(text, bounds, wanted, steps))
 
 
-class _Chat:
-    """A conversation and the template that renders parts of it."""
-
-    def __init__(self, tokenizer: Any, messages: list[dict[str, Any]], tools: list[Any] | None) -> None:
-        self.tokenizer, self.messages, self.tools = tokenizer, messages, tools
-        try:
-            self.template: str = tokenizer.get_chat_template(tools=tools)
-        except ValueError as error:
-            raise FlywheelError(f"the tokenizer has no chat template: {str(error).splitlines()[0]}") from error
-        added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self.special = tuple(dict.fromkeys([*tokenizer.all_special_tokens, *added]))
-
-    def without_gap(self, text: str) -> int:
-        """Where a text ends without the white space that follows its last control token."""
-        bare = text.rstrip()
-        return len(bare) if bare.endswith(self.special) else len(text)
-
-    def text(self, count: int | None = None, *, prompt: bool = False) -> str:
-        """The first `count` messages as text, with the prompt for an assistant's turn after them."""
-        if count == 0:
-            return self._beginning(prompt)
-        return self._rendered(self.messages[:count], prompt)[0]
-
-    def _beginning(self, prompt: bool) -> str:
-        """What stands before a conversation that the assistant opens; few templates render no messages at all."""
-        one, prompted = self.text(1), self.text(1, prompt=True)
-        header = prompted[len(one) :].lstrip() if prompted.startswith(one) else ""
-        at = one.find(header)
-        return one[: at + len(header) * prompt] if header and at >= 0 else ""
-
-    def with_marks(self) -> tuple[str, list[Bounds]]:
-        """The whole text, and where its `{% generation %}` blocks lie in it."""
-        return self._rendered(self.messages, False) if self.messages else ("", [])
-
-    def _rendered(self, messages: list[dict[str, Any]], prompt: bool) -> tuple[str, list[Bounds]]:
-        from jinja2 import TemplateError
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        try:
-            texts, marks = render_jinja_template(
-                [messages],
-                tools=self.tools,
-                chat_template=self.template,
-                add_generation_prompt=prompt,
-                return_assistant_tokens_mask=bool(GENERATION.search(self.template)),
-                **self.tokenizer.special_tokens_map,
-            )
-        except (TemplateError, TypeError) as error:
-            raise FlywheelError(f"the chat template refuses this conversation: {error}") from error
-        return texts[0], [(int(start), int(end)) for start, end in marks[0]] if marks else []
-
-
-def _marked(chat: _Chat, turns: list[int], wanted: list[int]) -> tuple[str, list[Bounds]]:
+def _marked(chat: Template, turns: list[int], wanted: list[int]) -> tuple[str, list[Bounds]]:
     """Bounds of the wanted turns as the template marks them, with the end of turn where it stands right behind."""
-    text, marks = chat.with_marks()
+    text, marks = chat.whole, chat.marks
     if len(marks) != len(turns):
         raise FlywheelError(
             f"the chat template marks {len(marks)} generations in a conversation of {len(turns)} assistant turns"
@@ -129,9 +74,9 @@ def _marked(chat: _Chat, turns: list[int], wanted: list[int]) -> tuple[str, list
     return text, bounds
 
 
-def _proved(chat: _Chat, wanted: list[int]) -> tuple[str, list[Bounds]]:
+def _proved(chat: Template, wanted: list[int]) -> tuple[str, list[Bounds]]:
     """Bounds of the wanted turns, each shown to be what the template renders when the conversation ends there."""
-    text = chat.text() if chat.messages else ""
+    text = chat.whole
     bounds = []
     for turn in wanted:
         before, prompt, after = chat.text(turn), chat.text(turn, prompt=True), chat.text(turn + 1)
@@ -172,7 +117,7 @@ def _check_said(step: Step, index: int, text: str, *, last: bool) -> None:
             )
         raise FlywheelError(
             f"the chat template leaves out the {what} of step {index}, or moves it; "
-            "take a template that renders reasoning_content, content and tool_calls"
+            "take a template that renders reasoning_content, content and tool_calls, or leave it out of the steps"
         )
 
 

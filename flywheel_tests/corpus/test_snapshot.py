@@ -1,5 +1,6 @@
 """A snapshot is a function of spec and as-of time: order, files, machines and crashes leave no trace in it."""
 
+import itertools
 import os
 import random
 import signal
@@ -116,7 +117,7 @@ def test_any_order_of_arrival_and_any_split_over_files_gives_the_same_digest(ord
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
         edges = [0, *sorted(set(cuts)), 12]
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in itertools.pairwise(edges):
             part = order[start:end]
             facts = [verdict(n, float(n not in (3, 7))) for n in part]
             write(home, outcomes=facts if late else ())

@@ -102,6 +102,15 @@ def test_a_template_that_refuses_the_conversation_says_so():
         render(byte_level(None), STEPS)
 
 
+def test_a_template_that_joins_arguments_as_text_gets_text():
+    tokenizer = byte_level(
+        PLAIN.replace("c.function.arguments if c.function.arguments is string else ", "").replace(
+            "c.function.arguments | tojson", "c.function.arguments"
+        )
+    )
+    assert decoded(tokenizer, render(tokenizer, STEPS)) == WROTE
+
+
 def test_a_conversation_that_the_assistant_opens(plain, marked):
     steps = [Step(role="assistant", content="Hi!"), Step(role="user", content="Hello"), *STEPS[4:5]]
     for tokenizer in (plain, marked):
