@@ -61,7 +61,10 @@ def branches(trees: Sequence[nx.DiGraph], gates: Gates) -> pa.Table:
         for row in chosen[gates.per_task :]:
             row["reason"] = "enough of this task"
         rows += of_tree
-    _balance(rows, gates.decision_share)
+    surplus = _surplus([row for row in rows if row["reason"] == KEPT], gates.decision_share)
+    for row in rows:
+        if row["pair_id"] in surplus:
+            row["reason"] = "enough of this decision"
     return pa.Table.from_pylist(rows, schema=BRANCHES)
 
 
@@ -72,7 +75,9 @@ def pairs(trees: Sequence[nx.DiGraph], gates: Gates) -> pa.Table:
 
 def kept(table: pa.Table) -> pa.Table:
     """The pairs among branch points."""
-    return table.filter(pa.array([reason == KEPT for reason in table["reason"].to_pylist()])).select(PAIRS.names)
+    return table.filter(pa.array([reason == KEPT for reason in table["reason"].to_pylist()], pa.bool_())).select(
+        PAIRS.names
+    )
 
 
 def reasons(table: pa.Table) -> dict[str, int]:
@@ -119,15 +124,23 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _balance(rows: list[dict[str, Any]], share: float) -> None:
-    """Keep no more of one decision than its share of all: lopsided pairs teach a habit, not a choice.
+def balanced(table: pa.Table, share: float) -> pa.Table:
+    """Pairs of which no decision makes up more than its share, in the order given.
 
-    The pairs with the largest margins stay. The cap is a share of what was kept before any was dropped for balance.
+    Lopsided pairs teach a habit, not a choice. The pairs with the largest margins stay. The share is one of all pairs
+    given, so that the order in which decisions are capped does not matter.
     """
-    all_kept = [row for row in rows if row["reason"] == KEPT]
-    cap = max(1, int(share * len(all_kept)))
+    dropped = _surplus(table.select(["pair_id", "decision", "margin"]).to_pylist(), share)
+    return table.filter(pa.array([pair_id not in dropped for pair_id in table["pair_id"].to_pylist()], pa.bool_()))
+
+
+def _surplus(rows: list[dict[str, Any]], share: float) -> set[str]:
+    """The ids of the pairs that are too many of their decision."""
+    cap = max(1, int(share * len(rows)))
     seen: Counter[str] = Counter()
-    for row in sorted(all_kept, key=lambda r: (-r["margin"], r["pair_id"])):
+    surplus: set[str] = set()
+    for row in sorted(rows, key=lambda r: (-r["margin"], r["pair_id"])):
         seen[row["decision"]] += 1
         if seen[row["decision"]] > cap:
-            row["reason"] = "enough of this decision"
+            surplus.add(row["pair_id"])
+    return surplus

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from flywheel.preferences.pairs import balanced
 from flywheel.schema import FlywheelError, Step
 from flywheel.train import policy
 from flywheel.train.config import DPORun
@@ -30,7 +31,11 @@ def trainer(run: DPORun, pairs: pa.Table, base: str, folder: Path) -> tuple[Any,
     from trl.trainer.dpo_trainer import DPOTrainer
 
     model, tokenizer = policy.load(base)
-    rows = [row for row in rendered(tokenizer, pairs) if _length(tokenizer, row) <= run.context]
+    rows = [
+        row
+        for row in rendered(tokenizer, balanced(pairs, run.decision_share))
+        if _length(tokenizer, row) <= run.context
+    ]
     if not rows:
         raise FlywheelError(f"nothing to train on: {pairs.num_rows} pairs, none within {run.context} tokens")
     torch.manual_seed(run.seed)
@@ -58,6 +63,9 @@ def trainer(run: DPORun, pairs: pa.Table, base: str, folder: Path) -> tuple[Any,
 def rendered(tokenizer: Any, pairs: pa.Table) -> list[dict[str, str]]:
     """Pairs as text, `prompt`, `chosen` and `rejected`: each completion is exactly one assistant's turn, its end
     included. A pair stands as often as its weight says.
+
+    Raises:
+        FlywheelError: when the chat template does not put an answer behind its own prompt for one.
     """
     rows: list[dict[str, str]] = []
     for pair in pairs.select(["prompt", "tools", "chosen", "rejected", "weight"]).to_pylist():
@@ -68,6 +76,8 @@ def rendered(tokenizer: Any, pairs: pa.Table) -> list[dict[str, str]]:
         for side in ("chosen", "rejected"):
             answer = to_messages([msgspec.json.decode(pair[side], type=Step)])
             whole = tokenizer.apply_chat_template([*steps, *answer], tools=tools, tokenize=False)
+            if not whole.startswith(prompt):
+                raise FlywheelError("the chat template renders an answer otherwise than behind its generation prompt")
             # Templates that end a turn with a newline would teach it as part of the answer.
             row[side] = whole.removeprefix(prompt).removesuffix("\n")
         rows += [row] * pair["weight"]

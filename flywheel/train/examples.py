@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from flywheel.schema import FlywheelError, Step
-from flywheel.views.messages import to_messages
+from flywheel.views.window import windows
+
+log = logging.getLogger(__name__)
 
 # The label that a loss ignores, by the convention of torch.
 IGNORED = -100
@@ -30,40 +32,28 @@ def conversations(rows: pa.Table) -> Iterator[tuple[tuple[Step, ...], str]]:
             yield msgspec.convert(row["steps"], tuple[Step, ...]), row["tools"]
 
 
-def encode(tokenizer: Any, steps: Sequence[Step], tools: str) -> Example:
-    """A whole conversation as one example, however long."""
-    encoded = tokenizer.apply_chat_template(
-        to_messages(steps), tools=json.loads(tools) or None, return_assistant_tokens_mask=True, return_dict=True
-    )
-    ids, mask = encoded["input_ids"], encoded["assistant_masks"]
-    return Example(ids, [token if written else IGNORED for token, written in zip(ids, mask, strict=True)])
-
-
-def windows(example: Example, context: int) -> list[Example]:
-    """The example cut into pieces of at most `context` tokens that overlap by half, for the sake of what went before.
-
-    Each label is trained in exactly one window; windows without any label are left out.
-    """
-    cut: list[Example] = []
-    new = 0
-    for start in range(0, max(1, len(example.input_ids) - context // 2), max(1, context // 2)):
-        ids = example.input_ids[start : start + context]
-        labels = [IGNORED] * (new - start) + example.labels[new : start + context]
-        new = start + len(ids)
-        if any(label != IGNORED for label in labels):
-            cut.append(Example(ids, labels))
-    return cut
-
-
 def examples(tokenizer: Any, rows: pa.Table, context: int) -> list[Example]:
-    """All rows as training examples, in the order of the rows.
+    """All rows as training examples of at most `context` tokens, in the order of the rows.
+
+    A longer trajectory becomes several windows, each step of the assistant trained in exactly one. Steps that do not
+    fit even alone behind the opening of their task are left out, and counted in the log.
 
     Raises:
-        FlywheelError: when no assistant wrote anything in them.
+        FlywheelError: when there is nothing to train on.
     """
-    made = [
-        window for steps, tools in conversations(rows) for window in windows(encode(tokenizer, steps, tools), context)
-    ]
+    made: list[Example] = []
+    left_out = 0
+    for steps, tools in conversations(rows):
+        cut = windows(tokenizer, steps, tools, context)
+        left_out += len(cut.left_out)
+        for window in cut.windows:
+            ids, mask = window.rendered.input_ids, window.rendered.assistant_mask
+            labels = [token if written else IGNORED for token, written in zip(ids, mask, strict=True)]
+            made.append(Example(ids, labels))
+    if left_out:
+        log.warning("%d steps of assistants are longer than the context of %d tokens: left out", left_out, context)
     if not made:
-        raise FlywheelError(f"nothing to train on: none of the {rows.num_rows} rows holds an assistant's step")
+        raise FlywheelError(
+            f"nothing to train on: the {rows.num_rows} rows hold no assistant's step within {context} tokens"
+        )
     return made

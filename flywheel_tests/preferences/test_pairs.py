@@ -6,7 +6,7 @@ import pytest
 from flywheel.preferences import storage
 from flywheel.preferences.backup import Value
 from flywheel.preferences.gates import Gates, better
-from flywheel.preferences.pairs import branches, kept, label, pairs, reasons
+from flywheel.preferences.pairs import balanced, branches, kept, label, pairs, reasons
 from flywheel.rollout.tree import TreeConfig, grow
 from flywheel.schema import FlywheelError, Step
 from flywheel.settings import Home
@@ -101,6 +101,12 @@ def test_ends_are_certain():
     sure = Value(success=1.0, credit=1.0, visits=1, success_variance=0, credit_variance=0)
     lost = Value(success=0.0, credit=0.0, visits=1, success_variance=0, credit_variance=0)
     assert better(sure, lost, 4, True, True) == 1.0
+
+
+def test_pooled_pairs_are_balanced_by_decision():
+    once = pairs(boxes(), Gates(decision_share=1.0))
+    assert balanced(once, 0.4)["decision"].to_pylist() == ["boxes: say Done > say Sorry", "boxes: look > push"]
+    assert balanced(once, 1.0).equals(once)
 
 
 def test_labels():

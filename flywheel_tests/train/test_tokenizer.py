@@ -1,6 +1,7 @@
 """The default tokenizer: what tools and entities cost, that nothing is lost, and what the loss sees."""
 
 import json
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flywheel.schema import Step, ToolCall
-from flywheel.train.examples import IGNORED, Example, encode, windows
+from flywheel.schema import FlywheelError, Step, ToolCall, Trajectory, trajectories_table
+from flywheel.train.examples import IGNORED, Example, examples
 from flywheel.train.tokenizer import build
 from flywheel.views.messages import parse_assistant, to_messages
 
@@ -44,6 +45,24 @@ def tokenizer() -> Any:
     return build(TOOLS, texts, min_count=1)
 
 
+def encode(steps: tuple[Step, ...], context: int = 256) -> list[Example]:
+    """The examples of one trajectory."""
+    row = Trajectory(
+        id="t",
+        workspace="w",
+        task_id="k",
+        task_group="g",
+        task_type="desk",
+        agent="a",
+        tools=json.dumps(TOOLS),
+        end_state="completed",
+        arrived_at=datetime(2026, 11, 2, tzinfo=UTC),
+        source="test",
+        steps=steps,
+    )
+    return examples(tokenizer(), trajectories_table([row]), context)
+
+
 def pieces(example: Example) -> list[str]:
     return [tokenizer().decode([token]) for token in example.input_ids]
 
@@ -53,7 +72,7 @@ def trained(example: Example) -> list[str]:
 
 
 def test_a_call_is_a_few_tokens():
-    assert pieces(encode(tokenizer(), STEPS[:3], "[]"))[-9:] == [
+    assert pieces(encode(STEPS[:3])[0])[-9:] == [
         "\n<|im_start|>assistant\n",
         '<tool_call>\n{"name": "refund", "arguments": {"order": "',
         "O12",
@@ -67,7 +86,7 @@ def test_a_call_is_a_few_tokens():
 
 
 def test_what_is_trained_is_exactly_what_the_assistant_wrote():
-    example = encode(tokenizer(), STEPS, json.dumps(TOOLS))
+    [example] = encode(STEPS)
     assert "".join(trained(example)) == (
         '<tool_call>\n{"name": "refund", "arguments": {"order": "O12", "reason": "late", "days": 3}}\n</tool_call>'
         "<|im_end|>"
@@ -84,7 +103,7 @@ def test_two_assistant_turns_in_a_row_and_reasoning_are_trained_whole():
         Step(role="tool", content="late"),
         Step(role="assistant", content="Done."),
     )
-    written = "".join(trained(encode(tokenizer(), steps, "[]"))).split("<|im_end|>")
+    written = "".join(trained(encode(steps)[0])).split("<|im_end|>")
     assert [parse_assistant(text) for text in written[:-1]] == [
         Step(role="assistant", content="First.", reasoning="Hm."),
         Step(
@@ -131,12 +150,15 @@ def test_equal_inputs_equal_tokenizer():
     assert first == second
 
 
-@pytest.mark.parametrize("context", [4, 7, 64])
-@given(st.lists(st.booleans(), min_size=1, max_size=40))
-def test_windows_train_each_token_once(context: int, written: list[bool]):
-    labels = [i if mine else IGNORED for i, mine in enumerate(written)]
-    cut = windows(Example(list(range(len(written))), labels), context)
-    assert all(len(w.input_ids) == len(w.labels) <= context for w in cut)
-    assert [label for w in cut for label in w.labels if label != IGNORED] == [
-        i for i, mine in enumerate(written) if mine
-    ]
+def test_a_long_trajectory_becomes_windows_that_train_each_turn_once():
+    talk = (*STEPS, *(step for i in range(9) for step in (Step(role="user", content=f"{i}?"), STEPS[-1])))
+    [whole] = encode(talk)
+    cut = encode(talk, context=64)
+    assert len(cut) > 1
+    assert all(len(window.input_ids) == len(window.labels) <= 64 for window in cut)
+    assert [text for window in cut for text in trained(window)] == trained(whole)
+
+
+def test_rows_without_an_assistant_are_told():
+    with pytest.raises(FlywheelError, match="nothing to train on"):
+        encode(STEPS[:2])
