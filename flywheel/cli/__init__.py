@@ -29,8 +29,8 @@ def main() -> None:
 
 from flywheel.cli import capture as capture  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import environments as environments  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import outcomes as outcomes  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import evaluate as evaluate  # noqa: E402 - commands register themselves on `app`
+from flywheel.cli import outcomes as outcomes  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import release as release  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import rollout as rollout  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import train as train  # noqa: E402 - commands register themselves on `app`

@@ -10,29 +10,30 @@ from flywheel.defs.train import dpo, rejection_sampling, sft
 from flywheel.wheel import checks
 from flywheel.wheel.versions import parse
 
+GATE = """Whether the candidate may take the champion's place.
+
+A candidate that is merely not better is a warning: the champion stays, and the wheel turns on. A leak or a report
+that cannot be judged is an error, and nothing downstream of it runs."""
+
 
 @dg.asset(
     partitions_def=versions,
     deps=[sft, dpo, rejection_sampling],
+    check_specs=[dg.AssetCheckSpec("gate", asset="evaluation", description=GATE, blocking=True)],
     group_name="evaluate",
     kinds={"torch", "matplotlib"},
     owners=OWNERS,
 )
-def evaluation(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> dg.MaterializeResult:
+def evaluation(
+    context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, wheel: Wheel
+) -> dg.MaterializeResult:
     """The report of a version: policies, controls and baselines on held-out templates with fresh seeds."""
-    return process.run(context, pipes, "evaluation")
-
-
-@dg.asset_check(asset=evaluation, blocking=True, partitions_def=versions)
-def gate(context: dg.AssetCheckExecutionContext, wheel: Wheel) -> dg.AssetCheckResult:
-    """Whether the candidate may take the champion's place.
-
-    A candidate that is merely not better is a warning: the champion stays, and the wheel turns on. A leak or a
-    report that cannot be judged is an error, and nothing downstream of it runs.
-    """
+    result = process.run(context, pipes, "evaluation")
     verdict = checks.gate(wheel.home, wheel.config, parse(context.partition_key))
-    return dg.AssetCheckResult(
+    gate = dg.AssetCheckResult(
+        check_name="gate",
         passed=verdict.promote,
         severity=dg.AssetCheckSeverity.ERROR if verdict.blocked else dg.AssetCheckSeverity.WARN,
-        metadata={"rules": metadata.markdown_table(verdict.rows)},
+        metadata={"version": context.partition_key, "rules": metadata.markdown_table(verdict.rows)},
     )
+    return result._replace(check_results=[gate])

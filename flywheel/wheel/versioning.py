@@ -20,6 +20,9 @@ from flywheel.wheel.cycle import timed
 from flywheel.wheel.facts import Facts, Row
 from flywheel.wheel.versions import Version
 
+# Where rows of the table stand; the reasons between what goes in and what changed.
+ORDER = {"as of": 0, "candidates": 1, "in": 2, "changed by late outcomes": 4, "digest": 5}
+
 
 def spec(config: WheelConfig) -> Spec:
     """What the wheel asks of a version: the checker's verdict, unless a late signal of an environment undoes it."""
@@ -86,23 +89,21 @@ def changed(home: Home, config: WheelConfig, version: Version) -> int:
 
 
 def table(home: Home, config: WheelConfig) -> list[Row]:
-    """One row a version: candidates, rows in, out by reason, and rows changed by late outcomes."""
-    rows: list[Row] = []
+    """One column a version: candidates, rows in, out by reason, and rows changed by late outcomes."""
+    columns: dict[str, dict[str, object]] = {}
     for number in versions(home, config.corpus):
         of = manifest(home, config.corpus, number)
-        found = Version(number, of.as_of)
-        rows.append(
-            {
-                "version": f"v{number}",
-                "as of": of.as_of.isoformat(),
-                "candidates": of.candidates,
-                **{reason: of.reasons[reason] for reason in sorted(of.reasons)},
-                "changed by late outcomes": changed(home, config, found),
-                "digest": of.digest[:12],
-            }
-        )
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return [{name: row.get(name, 0) for name in names} for row in rows]
+        columns[f"v{number}"] = {
+            "as of": f"{of.as_of:%Y-%m-%d %H:%M}",
+            "candidates": of.candidates,
+            "in": of.rows,
+            **{f"  {reason}": of.reasons[reason] for reason in sorted(of.reasons)},
+            "changed by late outcomes": changed(home, config, Version(number, of.as_of)),
+            "digest": of.digest[:12],
+        }
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    names.sort(key=lambda name: (ORDER.get(name, 3), name))
+    return [{"": name.strip(), **{v: column.get(name, 0) for v, column in columns.items()}} for name in names]
 
 
 def _plot(path: Path, reasons: dict[str, int]) -> None:
