@@ -88,10 +88,10 @@ def run(config: Run, home: Home, progress: Progress | None = None) -> Policy:
         FlywheelError: when inputs are missing or hold nothing to train on.
     """
     policy_id, lineage = plan(config, home)
-    folder = home.policies / policy_id
+    folder, work = home.policies / policy_id, home.policies / f".{policy_id}.work"
     if (folder / artifacts.MANIFEST).is_file():
+        shutil.rmtree(work, ignore_errors=True)
         return _policy(folder)
-    work = home.policies / f".{policy_id}.work"
     with quiet():
         trainer, examples = _trainer(config, home, lineage, work / "checkpoints")
         watch(trainer, progress)
