@@ -57,6 +57,17 @@ def windows(tokenizer: PreTrainedTokenizerBase, steps: Sequence[Step], tools: st
     return Windows(made, tuple(left_out))
 
 
+def recent(tokenizer: PreTrainedTokenizerBase, steps: Sequence[Step], tools: str, max_tokens: int) -> Sequence[Step]:
+    """What a model is shown before its next turn: the opening, and as many of the latest groups as fit.
+
+    So it reads a long conversation as it does in training. About `max_tokens` are counted in plain ChatML; where not
+    even the latest group fits behind the opening, all steps come back.
+    """
+    cut = _Cut(tokenizer, steps, tools, max_tokens)
+    first = cut.latest()
+    return steps if first in (0, len(cut.groups)) else [*steps[: cut.opening], *steps[cut.groups[first][0] :]]
+
+
 class _Cut:
     """One conversation being cut: its opening, its groups as ranges of steps, and about how many tokens each takes."""
 
@@ -81,6 +92,10 @@ class _Cut:
             with suppress(HistoryRewritten):
                 return self._first(runs, todo) or self._first(self._alone(todo[0]), todo[:1])
         return self._first(self._alone(todo[0]), todo[:1])
+
+    def latest(self) -> int:
+        """The first of the last groups that fit behind the opening together."""
+        return self._context(len(self.groups), self.room)
 
     def _first(self, candidates: Iterable[list[int]], todo: Sequence[int]) -> Window | None:
         """The first candidate (steps to show) that fits."""

@@ -1,0 +1,118 @@
+"""The catalog: a small DuckDB file of views over the data folder, for people and for `flywheel query`."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from flywheel import warehouse
+from flywheel.corpus import relations
+from flywheel.corpus.manifest import manifest, names
+from flywheel.corpus.relations import WHOLE
+from flywheel.outcomes.join import JOINED, statement
+from flywheel.outcomes.policy import RewardPolicy
+from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES
+from flywheel.settings import Home
+
+# Where an id was written twice, the row that arrived first stands, as in every snapshot.
+FIRST = "QUALIFY row_number() OVER (PARTITION BY {} ORDER BY arrived_at, {}) = 1"
+
+STEPS = """
+SELECT trajectory_id, workspace, step_index, step.*
+FROM (
+    SELECT id AS trajectory_id, workspace, unnest(range(len(steps)))::INTEGER AS step_index, unnest(steps) AS step
+    FROM trajectories
+)
+"""
+
+# The answer to a call is the first later result with its id: ids may repeat within a trajectory.
+TOOL_CALLS = """
+WITH said AS (
+    SELECT id AS trajectory_id, workspace, steps, unnest(range(len(steps)))::INTEGER AS step_index FROM trajectories
+),
+calls AS (
+    SELECT trajectory_id, workspace, step_index, steps[step_index + 2:] AS later,
+        unnest(range(len(steps[step_index + 1].tool_calls)))::INTEGER AS call_index,
+        unnest(steps[step_index + 1].tool_calls) AS call
+    FROM said
+),
+answered AS (
+    SELECT *, list_filter(later, lambda s: s.role = 'tool' AND s.tool_call_id = call.id)[1] AS answer FROM calls
+)
+SELECT trajectory_id, workspace, step_index, call_index, call.*, answer.content AS result, answer.is_error AS is_error
+FROM answered
+"""
+
+POLICIES = """
+SELECT id, made.json->>'kind' AS kind, made.json AS manifest, lineage.json AS lineage
+FROM (SELECT parse_path(filename)[-2] AS id, json FROM {}) AS made
+LEFT JOIN (SELECT parse_path(filename)[-2] AS id, json FROM {}) AS lineage USING (id)
+"""
+
+
+def views(home: Home) -> dict[str, str]:
+    """The statement behind each view, in the order in which they are made: later ones read earlier ones."""
+    return {
+        "trajectories": f"SELECT * FROM {warehouse.scan_sql(home.captures, TRAJECTORIES)} "
+        + FIRST.format("workspace, id", "content_digest, source, source_line"),
+        "steps": STEPS,
+        "tool_calls": TOOL_CALLS,
+        "outcomes": f"SELECT * FROM {warehouse.scan_sql(home.outcomes, OUTCOMES)} {FIRST.format('id', 'comment')}",
+        "joined": _joined(home),
+        "quarantine": f"SELECT * FROM {warehouse.scan_sql(home.quarantine, QUARANTINE)}",
+        "versions": "SELECT name AS corpus, * EXCLUDE (name) FROM "
+        + relations.json(home.corpora, f"{WHOLE}/versions/v*.json", relations.MANIFESTS),
+        # A version that was not finished has no manifest, and its decisions do not count.
+        "decisions": "SELECT corpus, version, trajectory_id AS candidate, * EXCLUDE (corpus, version) FROM "
+        + relations.parquet(home.corpora, f"{WHOLE}/decisions/v*.parquet", relations.DECISIONS)
+        + " SEMI JOIN versions USING (corpus, version)",
+        "corpus_rows": "SELECT corpus, version, trajectory_id, split, reward, success, state, row_digest "
+        "FROM decisions WHERE kept",
+        "pairs": f"SELECT * FROM {relations.parquet(home.pairs, f'{WHOLE}/pairs.parquet', relations.PAIRS)}",
+        "policies": POLICIES.format(
+            relations.objects(home.policies, f"{WHOLE}/manifest.json"),
+            relations.objects(home.policies, f"{WHOLE}/lineage.json"),
+        ),
+        "reports": f"SELECT * FROM {relations.json(home.reports, f'{WHOLE}/report.json', relations.REPORTS)}",
+        "cycle": f"SELECT * FROM {relations.json(home.cycle, f'{WHOLE}.json', relations.CYCLE)}",
+    }
+
+
+def refresh(home: Home) -> Path:
+    """Write `flywheel.duckdb` anew, views over what lies in the data folder now, and return its path.
+
+    It holds no rows, so this takes milliseconds; it is built beside its place and renamed, so whoever has the old
+    one open goes on undisturbed. The views name absolute paths, and are empty where there was no file: make them
+    again when the folder has moved or has its first file of a kind.
+    """
+    home.root.mkdir(parents=True, exist_ok=True)
+    beside = home.root / f".{home.catalog.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with warehouse.connect(beside) as connection:
+            create(connection, home)
+        beside.replace(home.catalog)
+    finally:
+        beside.unlink(missing_ok=True)
+    return home.catalog
+
+
+def create(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
+    """Make the views in a connection's database."""
+    for name, select in views(home).items():
+        connection.sql(f"CREATE VIEW {name} AS {select}")
+
+
+def _joined(home: Home) -> str:
+    """The verdicts as of now, by the reward policy of the newest version made of each workspace, else the default."""
+    newest = sorted((manifest(home, name) for name in names(home)), key=lambda of: of.created_at)
+    policies = {of.recipe["workspace"]: msgspec.convert(of.recipe["reward_policy"], RewardPolicy) for of in newest}
+    folders = sorted(path.name.removeprefix("workspace=") for path in home.captures.glob("workspace=*"))
+    parts = [
+        f"SELECT {relations.text(workspace)} AS workspace, * "
+        f"FROM ({statement(home, workspace, policies.get(workspace, RewardPolicy()))})"
+        for workspace in folders
+    ]
+    return " UNION ALL ".join(parts) or f"SELECT NULL::VARCHAR AS workspace, * FROM {relations.nothing_of(JOINED)}"

@@ -1,0 +1,175 @@
+"""Every view exists from the first moment, reads what runs write, and lets nothing else be touched."""
+
+import shutil
+from datetime import UTC, datetime
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from flywheel import artifacts, warehouse
+from flywheel.corpus import catalog
+from flywheel.corpus.query import query
+from flywheel.corpus.snapshot import snapshot
+from flywheel.schema import FlywheelError, Quarantined, quarantine_table
+from flywheel.settings import Home
+from flywheel_tests.corpus.conftest import MONDAY, SPEC, TUESDAY, verdict, write
+
+
+def rows(home, sql):
+    return query(home, sql).rows
+
+
+def test_with_no_data_every_view_is_there_and_empty(home):
+    for view in catalog.views(home):
+        assert rows(home, f"SELECT count(*) FROM {view}") == [(0,)], view
+    assert query(home, "FROM decisions").columns[:7] == [
+        "corpus",
+        "version",
+        "candidate",
+        "trajectory_id",
+        "kept",
+        "split",
+        "reason",
+    ]
+
+
+def test_columns_are_the_same_before_and_after_the_first_rows(week):
+    empty = Home(week.root.parent / "empty")
+    snapshot(week, "support", SPEC, MONDAY)
+    for view in ("trajectories", "steps", "tool_calls", "outcomes", "joined", "versions", "decisions", "corpus_rows"):
+        described = f"SELECT column_name, column_type FROM (DESCRIBE {view})"
+        assert rows(week, described) == rows(empty, described), view
+
+
+def test_captures_steps_and_calls(week):
+    assert rows(week, "SELECT count(*), sum(n_steps) FROM trajectories") == [(12, 60)]
+    assert rows(week, "SELECT role, count(*) FROM steps GROUP BY ALL ORDER BY ALL") == [
+        ("assistant", 24),
+        ("system", 12),
+        ("tool", 12),
+        ("user", 12),
+    ]
+    assert query(week, "FROM steps WHERE trajectory_id = 't001' AND step_index = 4").records()[0]["content"] == (
+        "Your address 1 is done."
+    )
+    assert query(week, "FROM tool_calls WHERE trajectory_id = 't005'").records() == [
+        {
+            "trajectory_id": "t005",
+            "workspace": "support",
+            "step_index": 2,
+            "call_index": 0,
+            "id": "call_0",
+            "name": "look_up",
+            "arguments": '{"order": 5}',
+            "result": "found",
+            "is_error": False,
+        }
+    ]
+
+
+def test_what_was_written_twice_is_there_once(week):
+    write(week, outcomes=[verdict(n, float(n not in (3, 7))) for n in range(12)][::-1])
+    assert rows(week, "SELECT count(*) FROM outcomes") == [(12,)]
+
+
+def test_joined_uses_the_reward_policy_of_the_newest_version(week):
+    # The default policy asks for a signal that this workspace does not have.
+    assert rows(week, "SELECT DISTINCT state FROM joined") == [("expired",)]
+    snapshot(week, "support", SPEC, MONDAY)
+    assert rows(week, "SELECT workspace, state, success, count(*) FROM joined GROUP BY ALL ORDER BY ALL") == [
+        ("support", "resolved", False, 2),
+        ("support", "resolved", True, 10),
+    ]
+
+
+def test_decisions_account_for_every_candidate_of_finished_versions(week):
+    made = snapshot(week, "support", SPEC, MONDAY)
+    write(week, outcomes=[verdict(1, 0.0, "reopened", TUESDAY)])
+    late = snapshot(week, "support", SPEC, TUESDAY)
+    assert rows(week, "SELECT version, count(*) FROM decisions GROUP BY ALL ORDER BY ALL") == [(1, 12), (2, 12)]
+    assert rows(week, "SELECT version, count(*) FROM corpus_rows GROUP BY ALL ORDER BY ALL") == [
+        (1, made.rows),
+        (2, late.rows),
+    ]
+    assert rows(week, "SELECT corpus, version, parent, digest FROM versions ORDER BY version") == [
+        ("support", 1, None, made.digest),
+        ("support", 2, 1, late.digest),
+    ]
+    (week.corpora / "support" / "versions" / "v2.json").unlink()
+    assert rows(week, "SELECT DISTINCT version FROM decisions") == [(1,)]
+
+
+def test_the_rest_of_the_wheel(home):
+    at = datetime(2026, 11, 2, tzinfo=UTC)
+    bad = Quarantined(workspace="w", source="f", line=3, error="e", excerpt="", arrived_at=at)
+    warehouse.append(home.quarantine, quarantine_table([bad]))
+    artifacts.write_parquet(home.pairs / "k" / "pairs.parquet", pa.table({"pair_id": ["p"], "decision": ["ask > act"]}))
+    artifacts.write_json(home.policies / "sft-1" / "manifest.json", {"id": "sft-1", "kind": "sft", "weights": "abc"})
+    artifacts.write_json(home.policies / "sft-1" / "lineage.json", {"data": {"corpus": "support", "version": 1}})
+    artifacts.write_json(home.policies / ".sft-2.x.tmp" / "manifest.json", {"id": "sft-2"})
+    artifacts.write_json(
+        home.reports / "r1" / "report.json",
+        {"id": "r1", "created_at": at, "candidate": "dpo", "success": [{"policy": "dpo", "rate": 0.8}], "more": {}},
+    )
+    artifacts.write_json(home.cycle / "v1.sft.json", {"key": "v1", "stage": "sft", "started_at": at, "seconds": 2.5})
+    assert rows(home, "SELECT source, line FROM quarantine") == [("f", 3)]
+    assert rows(home, "SELECT pair_id, decision FROM pairs") == [("p", "ask > act")]
+    assert rows(home, "SELECT id, kind, manifest->>'weights', lineage->'data'->>'corpus' FROM policies") == [
+        ("sft-1", "sft", "abc", "support")
+    ]
+    assert rows(home, "SELECT id, created_at, candidate, success->0->>'rate' FROM reports") == [
+        ("r1", at, "dpo", "0.8")
+    ]
+    assert rows(home, "SELECT key, stage, started_at, seconds FROM cycle") == [("v1", "sft", at, 2.5)]
+
+
+def test_a_folder_that_was_moved_still_answers(week):
+    rows(week, "FROM trajectories")
+    moved = Home(week.root.with_name("it's moved"))
+    shutil.move(week.root, moved.root)
+    assert rows(moved, "SELECT count(*) FROM trajectories") == [(12,)]
+
+
+def test_a_person_may_have_the_catalog_open(week):
+    with duckdb.connect(str(catalog.refresh(week))) as person:
+        assert person.sql("SELECT count(*) FROM trajectories").fetchall() == [(12,)]
+        assert rows(week, "SELECT count(*) FROM outcomes") == [(12,)]
+        assert person.sql("SELECT count(*) FROM outcomes").fetchall() == [(12,)]
+    assert not list(week.root.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE t (x INTEGER)",
+        "COPY (SELECT 1) TO 'x.csv'",
+        "ATTACH 'x.duckdb'",
+        "SET memory_limit = '1GB'",
+        "SELECT 1; SELECT 2",
+        "",
+        "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM read_csv('https://example.org/x.csv')",
+    ],
+)
+def test_only_one_reading_statement_of_this_folder_is_run(week, sql):
+    with pytest.raises(FlywheelError):
+        query(week, sql)
+
+
+def test_a_wrong_name_is_answered_with_the_views(week):
+    with pytest.raises(FlywheelError, match=r"(?s)nope.*corpus_rows: corpus, version, trajectory_id.*quarantine"):
+        query(week, "SELECT nope FROM trajectories")
+    with pytest.raises(FlywheelError, match=r"(?s)syntax error.*tool_calls"):
+        query(week, "SELEC 1")
+
+
+def test_a_limit_says_that_there_is_more(week):
+    answer = query(week, "SELECT id FROM trajectories ORDER BY id", limit=2)
+    assert (answer.rows, answer.more) == ([("t000",), ("t001",)], True)
+    assert not query(week, "SELECT id FROM trajectories", limit=12).more
+
+
+def test_values_are_plain_and_columns_distinct(home):
+    answer = query(home, "SELECT sum(x) AS s, 1.5::DECIMAL(4, 1) AS d, 1 AS a, 2 AS a FROM range(4) AS r(x)")
+    assert (answer.columns, answer.rows) == (["s", "d", "a", "a_2"], [(6, 1.5, 1, 2)])
