@@ -30,7 +30,7 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tasks: int = 600
     seed: int = 0
     tree: TreeConfig = TreeConfig()
-    alone: int = 10
+    alone: int = 20
 
 
 def plant(folder: Path, actor: Actor, forest: Forest, progress: Callable[[int], None] | None = None) -> Statistics:

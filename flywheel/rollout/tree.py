@@ -28,7 +28,7 @@ class TreeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     temperature: float = 1.0
     max_nodes: int = 40
     max_depth: int = 8
-    together: int = 128
+    together: int = 64
 
 
 def grow(
