@@ -88,8 +88,8 @@ def main() -> None:
         "# What a turn teaches",
         f"Written by `python bench/learning.py --seeds {' '.join(map(str, given.seeds))}` on {os.cpu_count()} cores "
         f"({platform.machine()}, Python {platform.python_version()}), without a GPU. Each seed has its own week, "
-        "training, trees and fresh held-out tasks. The interval that decides is the wider of the one over tasks and the one "
-        "over task groups; the best temperature of the others is picked on the same tasks, which favours them.",
+        "training, trees and fresh held-out tasks. The interval that decides is the wider of the one over tasks and "
+        "the one over task groups; the best temperature of the others is picked on the same tasks, which favours them.",
         table(all_rows),
         "## The gate",
         table(verdicts),
