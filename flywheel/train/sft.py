@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from flywheel.train import policy, tokenizer
 from flywheel.train.config import SFTRun
 from flywheel.train.examples import conversations, examples
 from flywheel.train.loop import arguments
+
+# Lines of system prompts that become tokens: from so many characters on, and so many at most.
+SHORTEST_LINE = 12
+MOST_LINES = 1024
 
 
 def trainer(run: SFTRun, rows: pa.Table, base: str, folder: Path) -> tuple[Any, int]:
@@ -52,12 +57,18 @@ def trainer(run: SFTRun, rows: pa.Table, base: str, folder: Path) -> tuple[Any, 
 
 
 def vocabulary(rows: pa.Table) -> Any:
-    """A tokenizer made of the tools that the rows offer and of the words in them."""
-    tools: dict[str, Any] = {}
+    """A tokenizer made of the tools that the rows offer, of the words in them, and of the lines of system prompts
+    that several of them share.
+    """
+    tools: dict[str, None] = {}
     texts: list[str] = []
+    lines: Counter[str] = Counter()
     for steps, offered in conversations(rows):
-        tools.setdefault(offered, None)
+        tools.setdefault(offered)
         for step in steps:
             texts += [step.content or "", step.reasoning or "", *(call.arguments for call in step.tool_calls)]
+            if step.role == "system":
+                lines.update({line for line in (step.content or "").splitlines() if len(line) >= SHORTEST_LINE})
     schemas = [schema for offered in tools for schema in json.loads(offered)]
-    return tokenizer.build(schemas, texts)
+    shared = sorted((line for line, n in lines.items() if n > 1), key=lambda line: (-lines[line], line))
+    return tokenizer.build(schemas, texts, shared[:MOST_LINES])

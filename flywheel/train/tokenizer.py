@@ -59,9 +59,16 @@ def scaffolds(tools: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def build(
-    tools: Iterable[dict[str, Any]], texts: Iterable[str], *, max_words: int = 8192, min_count: int = 2
+    tools: Iterable[dict[str, Any]],
+    texts: Iterable[str],
+    lines: Iterable[str] = (),
+    *,
+    max_words: int = 8192,
+    min_count: int = 2,
 ) -> PreTrainedTokenizerFast:
     """A tokenizer with a ChatML template, made of tool schemas and of the words that `texts` use most.
+
+    Each of `lines` is one token: what stands alike in every prompt tells a small policy no more than its name would.
 
     Any text is encodable, and decodes to itself: what is no word of the vocabulary falls apart into smaller words
     and single bytes. The same inputs give the same tokenizer.
@@ -81,7 +88,7 @@ def build(
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.add_special_tokens([PAD, END_OF_TURN])
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*TURNS, *scaffolds(tools))])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*TURNS, *scaffolds(tools), *lines)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END_OF_TURN,

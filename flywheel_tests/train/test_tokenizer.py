@@ -85,6 +85,13 @@ def test_a_call_is_a_few_tokens():
     ]
 
 
+def test_a_shared_line_of_system_prompts_is_one_token():
+    line = "You run the desk. Be kind."
+    shared = build(TOOLS, ["You run"], [line])
+    assert shared.tokenize(f"{line}\nRun.")[0] == line
+    assert shared.decode(shared(f"{line} {line}")["input_ids"]) == f"{line} {line}"
+
+
 def test_what_is_trained_is_exactly_what_the_assistant_wrote():
     [example] = encode(STEPS)
     assert "".join(trained(example)) == (
