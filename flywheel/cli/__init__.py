@@ -28,10 +28,13 @@ def main() -> None:
 
 
 from flywheel.cli import capture as capture  # noqa: E402 - commands register themselves on `app`
+from flywheel.cli import corpus as corpus  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import environments as environments  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import evaluate as evaluate  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import outcomes as outcomes  # noqa: E402 - commands register themselves on `app`
+from flywheel.cli import query as query  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import release as release  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import rollout as rollout  # noqa: E402 - commands register themselves on `app`
+from flywheel.cli import stream as stream  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import train as train  # noqa: E402 - commands register themselves on `app`
 from flywheel.cli import wheel as wheel  # noqa: E402 - commands register themselves on `app`

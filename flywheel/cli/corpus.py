@@ -1,0 +1,264 @@
+"""`flywheel snapshot` and `flywheel corpus`: versions of training rows, and what each of them holds and why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from flywheel.cli import app
+from flywheel.cli.output import Json, emit, say, table
+from flywheel.settings import home
+
+if TYPE_CHECKING:
+    from flywheel.curate.spec import Spec
+
+corpus_app = typer.Typer(help="Corpus: versions, what changed between them, and why a row is in.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
+
+MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
+Reference = Annotated[str, typer.Argument(help="A corpus, as NAME@v3; NAME alone is its newest version.")]
+
+
+@app.command()
+def snapshot(
+    workspace: Annotated[str, typer.Argument(help="The workspace whose captures are taken.")],
+    to: Annotated[str, typer.Option("--to", help="The corpus that gets a version.")],
+    filter: Annotated[
+        str | None,
+        typer.Option(help="SQL condition on a training row, such as 'reward > 0 AND task_type = 'desk''."),
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(help="Take what had arrived by this moment (UTC); now unless given.", formats=MOMENTS),
+    ] = None,
+    policy: Annotated[Path | None, typer.Option(help="A reward policy (TOML or JSON).")] = None,
+    json: Json = False,
+) -> None:
+    """Freeze what a workspace has captured as the next version of a corpus.
+
+    Filter and reward policy are those of the corpus's newest version unless given; for a first version the wheel's
+    own in its workspace, else `success` by the signal `reward`. Held-out tasks are kept aside whatever the filter
+    says. The same demand as of the same moment is the same version.
+
+    Example: flywheel snapshot airline --filter 'reward > 0' --to airline
+
+    Example: flywheel snapshot production --to corpus --as-of 2026-11-09T00:00:00Z --json
+    """
+    from flywheel.capture import workspaces
+    from flywheel.capture.settle import settle
+    from flywheel.corpus.catalog import refresh
+    from flywheel.corpus.snapshot import snapshot as freeze
+    from flywheel.outcomes import policy as policies
+
+    workspaces.require(home(), workspace)
+    now = datetime.now(UTC)
+    moment = now if as_of is None else as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+    spec = _spec(workspace, to)
+    if filter is not None:
+        spec = msgspec.structs.replace(spec, filter=filter)
+    if policy is not None:
+        spec = msgspec.structs.replace(spec, reward_policy=policies.load(policy))
+    settle(home(), workspace, now=min(now, moment))
+    if moment > now:
+        say(f"{moment.isoformat()} lies ahead: what arrives until then will be missing from this version")
+    made = freeze(home(), to, spec, moment)
+    refresh(home())
+    if json:
+        emit(made)
+        return
+    say(f"{made.name}@v{made.version} {'made' if made.created else 'is already that'}: digest {made.digest[:12]}")
+    _print_reasons(made)
+
+
+def _spec(workspace: str, corpus: str) -> Spec:
+    """What the corpus was asked for last, else what the wheel asks of its workspace, else the default."""
+    from flywheel.corpus.manifest import manifest, versions
+    from flywheel.curate.spec import Spec, spec_of
+    from flywheel.wheel.config import load
+    from flywheel.wheel.versioning import spec
+
+    if versions(home(), corpus):
+        newest = manifest(home(), corpus)
+        if newest.recipe["workspace"] == workspace:
+            return spec_of(newest.recipe)
+    config = load(home())
+    return spec(config) if workspace == config.workspace else Spec(workspace=workspace)
+
+
+@corpus_app.command("list")
+def list_corpora(json: Json = False) -> None:
+    """List the corpora with their newest versions."""
+    from flywheel.corpus.manifest import manifest, names
+
+    newest = [manifest(home(), name) for name in names(home())]
+    if json:
+        emit(newest)
+        return
+    table(
+        "corpora", ["corpus", "newest", "as of", "rows"], [(m.name, f"v{m.version}", m.as_of, m.rows) for m in newest]
+    )
+
+
+@corpus_app.command("log")
+def log(name: Annotated[str, typer.Argument(help="The corpus.")], json: Json = False) -> None:
+    """List the versions of a corpus, newest first.
+
+    Example: flywheel corpus log airline
+    """
+    from flywheel.corpus import history, reference
+
+    manifests = history.log(home(), reference.parse(name)[0])
+    if json:
+        fields = (
+            "name",
+            "version",
+            "digest",
+            "as_of",
+            "rows",
+            "splits",
+            "candidates",
+            "reasons",
+            "parent",
+            "created_at",
+        )
+        emit([{field: getattr(m, field) for field in fields} for m in manifests])
+        return
+    columns = ["version", "as of", "train", "held out", "of", "filter", "digest"]
+    rows = []
+    for m in manifests:
+        sides = (m.splits.get("train", 0), m.splits.get("heldout", 0))
+        moment = f"{m.as_of:%Y-%m-%d %H:%M}"
+        rows.append((f"v{m.version}", moment, *sides, m.candidates, m.recipe["filter"], m.digest[:8]))
+    table(name, columns, rows)
+
+
+@corpus_app.command("show")
+def show(version: Reference, json: Json = False) -> None:
+    """Show what a version was asked for and what it holds.
+
+    Example: flywheel corpus show airline@v1 --json
+    """
+    from flywheel.corpus import history, reference
+
+    found = history.show(home(), *reference.parse(version))
+    if json:
+        emit(found)
+        return
+    fields = ("digest", "as_of", "parent", "rows", "splits", "candidates", "recipe_hash", "created_at", "created_with")
+    rows = [(field, getattr(found, field)) for field in fields]
+    rows += [(f"recipe: {key}", value) for key, value in sorted(found.recipe.items())]
+    table(f"{found.name}@v{found.version}", ["field", "value"], rows)
+    _print_reasons(found)
+
+
+@corpus_app.command("why")
+def why(
+    row: Annotated[str, typer.Argument(help="A trajectory's id, or a beginning of it that no other has.")],
+    version: Annotated[str | None, typer.Argument(help="One corpus, or one version of it; all unless given.")] = None,
+    json: Json = False,
+) -> None:
+    """Tell why a row is in or out of each version: decision, source line, and the outcomes behind its reward.
+
+    Example: flywheel corpus why 5f2c0d6b
+
+    Example: flywheel corpus why 5f2c0d6b airline@v2 --json
+    """
+    from flywheel.corpus import history, reference
+
+    name, number = reference.parse(version) if version else (None, None)
+    told = history.why(home(), name, row, number)
+    if json:
+        emit(told)
+        return
+    where = told.get("source", "unknown source") + (f", line {told['source_line']}" if told.get("source_line") else "")
+    say(f"{told['trajectory_id']} of task {told.get('task_id')} by {told.get('agent')}, from {where}")
+    columns = ["corpus", "version", "kept", "split", "reason", "detail", "reward", "state"]
+    table("decisions", columns, [[decision[column] for column in columns] for decision in told["decisions"]])
+    columns = ["signal", "value", "source", "observed_at", "arrived_at", "counted_in"]
+    table("outcomes", columns, [[fact[column] for column in columns] for fact in told["outcomes"]])
+
+
+@corpus_app.command("diff")
+def diff(
+    name: Annotated[str, typer.Argument(help="The corpus.")],
+    a: Annotated[str, typer.Argument(help="The version before, as v1.")],
+    b: Annotated[str, typer.Argument(help="The version after, as v2.")],
+    limit: Annotated[int, typer.Option(help="Rows to print; --json gives all.")] = 40,
+    json: Json = False,
+) -> None:
+    """Tell which rows came in, went out or changed between two versions, and what did it.
+
+    Example: flywheel corpus diff airline v1 v2
+    """
+    from flywheel.corpus import reference
+    from flywheel.corpus.diff import diff as compare
+
+    told = compare(home(), name, reference.number(a), reference.number(b))
+    if json:
+        emit(told)
+        return
+    counts = [(change, told[change]) for change in ("in", "out", "changed", "same")]
+    table(f"{name} v{told['a']} to v{told['b']}", ["rows", "count"], counts)
+    table("by cause", ["why", "rows"], told["whys"].items())
+    columns = ["trajectory", "change", "why", "before", "after", "outcomes"]
+    table("rows", columns, [_printed(row) for row in told["rows"][:limit]])
+    if len(told["rows"]) > limit:
+        say(f"and {len(told['rows']) - limit} more rows: --limit {len(told['rows'])}, or --json")
+
+
+def _printed(row: dict[str, Any]) -> tuple[Any, ...]:
+    sides = [f"{side['reason']}, reward {side['reward']}" if side else "-" for side in (row["before"], row["after"])]
+    facts = "; ".join(f"{o['signal']} {o['value']:g} ({o['counts']})" for o in row["outcomes"])
+    return (row["trajectory_id"], row["change"], row["why"], *sides, facts)
+
+
+@corpus_app.command("verify")
+def verify(version: Reference, json: Json = False) -> None:
+    """Read every row of a version and compare it with its digests; ends with 1 where something is wrong.
+
+    Example: flywheel corpus verify airline@v1
+    """
+    from flywheel.corpus import reference
+    from flywheel.corpus.rebuild import verify as check
+
+    wrong = check(home(), *reference.parse(version))
+    if json:
+        emit({"version": version, "whole": not wrong, "wrong": wrong})
+    else:
+        say("\n".join(wrong) if wrong else f"{version} is whole")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@corpus_app.command("rebuild")
+def rebuild(version: Reference, json: Json = False) -> None:
+    """Decide a version again from the raw captures, compare, and restore its data where that is missing or damaged.
+
+    Ends with 1 where the captures no longer give the version; it stays as it is.
+
+    Example: flywheel corpus rebuild airline@v1
+    """
+    from flywheel.corpus import reference
+    from flywheel.corpus.rebuild import rebuild as again
+
+    result = again(home(), *reference.parse(version))
+    if json:
+        emit(result)
+    elif result.same:
+        done = f"; restored {' and '.join(result.restored)}" if result.restored else ""
+        say(f"{result.name}@v{result.version} has the same digest, {result.digest[:12]}{done}")
+    else:
+        say(f"{result.name}@v{result.version} is {result.expected[:12]}; the captures now give {result.digest[:12]}")
+        columns = ["trajectory_id", "change", "before", "now"]
+        table("rows that differ", columns, [[row[column] for column in columns] for row in result.differences])
+    if not result.same:
+        raise typer.Exit(1)
+
+
+def _print_reasons(of: Any) -> None:
+    title = f"{of.candidates} candidates, {of.rows} rows"
+    table(title, ["reason", "candidates"], sorted(of.reasons.items(), key=lambda item: -item[1]))

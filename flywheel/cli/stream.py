@@ -1,0 +1,108 @@
+"""`flywheel stream`: training rows as a model reads them, with what is trained marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from flywheel.cli import app
+from flywheel.cli.output import Json, emit
+from flywheel.schema import FlywheelError
+from flywheel.settings import home
+
+if TYPE_CHECKING:
+    from flywheel.views.chat import Rendered
+
+
+@app.command()
+def stream(
+    version: Annotated[str, typer.Argument(help="A corpus, as NAME@v3; NAME alone is its newest version.")],
+    limit: Annotated[int, typer.Option(min=1, help="Rows (or windows of rows) to print.")] = 3,
+    split: Annotated[str, typer.Option(help="train or heldout.")] = "train",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or name of a tokenizer with a chat template; plain ChatML unless given.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="With a tokenizer: cut longer rows into windows.")] = 32768,
+    seed: Annotated[int, typer.Option(help="Decides the order of the rows.")] = 0,
+    json: Json = False,
+) -> None:
+    """Print training rows decoded, as spans of text that are trained on (green) or only read.
+
+    Each row has `spans`: text, trained, role. Joined they are the whole text that the model reads. With a
+    tokenizer they are decoded from its tokens and their mask, and `tokens` and `trained_tokens` count them.
+
+    Example: flywheel stream airline@v1 --limit 2
+
+    Example: flywheel stream corpus --limit 5 --tokenizer data/policies/ID/model --json
+    """
+    from flywheel.corpus import reference
+    from flywheel.corpus.stream import stream as read
+
+    rows = read(home(), *reference.parse(version), split=split, seed=seed)
+    shown = _plain(rows) if tokenizer is None else _decoded(rows, _load(tokenizer), max_tokens)
+    if json:
+        emit(list(islice(shown, limit)))
+        return
+    console = Console()
+    for row in islice(shown, limit):
+        console.rule(f"{row['trajectory_id']}  task {row['task_id']}  reward {row['reward']}")
+        console.print(Text.assemble(*((span["text"], "green" if span["trained"] else "dim") for span in row["spans"])))
+
+
+def _plain(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    import msgspec
+
+    from flywheel.corpus.stream import steps_of
+    from flywheel.views.chatml import spans
+
+    for row in rows:
+        cut = spans(steps_of(row), row["tools"])
+        yield {**_about(row), "spans": [msgspec.structs.asdict(span) for span in cut]}
+
+
+def _decoded(rows: Iterator[dict[str, Any]], tokenizer: Any, max_tokens: int) -> Iterator[dict[str, Any]]:
+    from flywheel.corpus.stream import steps_of
+    from flywheel.views.window import windows
+
+    for row in rows:
+        for window in windows(tokenizer, steps_of(row), row["tools"], max_tokens).windows:
+            rendered = window.rendered
+            yield {
+                **_about(row),
+                "steps": window.shown,
+                "tokens": len(rendered.input_ids),
+                "trained_tokens": sum(rendered.assistant_mask),
+                "spans": _runs(tokenizer, rendered),
+            }
+
+
+def _runs(tokenizer: Any, rendered: Rendered) -> list[dict[str, Any]]:
+    """Each run of tokens that are trained, or are not, decoded."""
+    roles = iter([span.role for span in rendered.spans if not span.trained])
+    tokens = zip(rendered.assistant_mask, rendered.input_ids, strict=True)
+    return [
+        {
+            "text": tokenizer.decode([token for _, token in run]),
+            "trained": bool(trained),
+            "role": "assistant" if trained else next(roles, "assistant"),
+        }
+        for trained, run in groupby(tokens, key=lambda pair: pair[0])
+    ]
+
+
+def _about(row: dict[str, Any]) -> dict[str, Any]:
+    return {"trajectory_id": row["id"]} | {name: row[name] for name in ("task_id", "task_type", "split", "reward")}
+
+
+def _load(tokenizer: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        raise FlywheelError(f"there is no tokenizer {tokenizer!r}: {str(error).splitlines()[0]}") from error
