@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 MANIFEST = "manifest.json"
+
+# What is being written, beside the name it will have: `.NAME.<32 hex digits>.tmp`, or `.old` for what it replaces,
+# or `.<32 hex digits>.new` for a file that is written in its place from then on. Its writer holds a lock on it.
+BESIDE = re.compile(r"\.(?:(?P<name>.+)\.)?[0-9a-f]{32}\.(?P<kind>tmp|old|new)")
+
+# Seconds: what was made or renamed less than this ago may still be in hand, its lock not taken yet.
+FRESH = 1.0
 
 
 def fsync_folder(folder: Path) -> None:
@@ -32,10 +42,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with beside.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
     fsync_folder(path.parent)
@@ -67,7 +78,9 @@ def folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     beside.mkdir()
+    lock = os.open(beside, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield beside
         for file in beside.rglob("*"):
             if file.is_file():
@@ -82,13 +95,40 @@ def folder(path: Path) -> Iterator[Path]:
             beside.rename(path)
         fsync_folder(path.parent)
     finally:
+        os.close(lock)
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def sweep(parent: Path) -> None:
-    """Remove what interrupted writes left beside their places."""
-    if not parent.is_dir():
-        return
-    for left in parent.iterdir():
-        if left.name.startswith(".") and left.suffix in {".tmp", ".old"}:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+def sweep(root: Path) -> None:
+    """Clear what interrupted writes left anywhere below a folder; what living writers are writing stays.
+
+    What a replacement had moved aside goes back where nothing had taken its place yet.
+    """
+    for folder, folders, files in os.walk(root):
+        for found in [*folders, *files]:
+            match = BESIDE.fullmatch(found)
+            if match and _left(left := Path(folder) / found):
+                place = left.with_name(match["name"]) if match["name"] else None
+                if match["kind"] == "old" and place and not place.exists():
+                    left.rename(place)
+                elif left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+        folders[:] = [name for name in folders if not BESIDE.fullmatch(name)]
+
+
+def _left(path: Path) -> bool:
+    """Whether a file or folder was left by a writer that is no more."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return time.time() - os.fstat(descriptor).st_ctime > FRESH
+    finally:
+        os.close(descriptor)

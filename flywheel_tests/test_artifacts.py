@@ -70,13 +70,46 @@ def test_a_folder_whose_block_raises_leaves_the_old_one(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run"]
 
 
-def test_sweeping_removes_what_interrupted_writes_left(tmp_path: Path) -> None:
-    (tmp_path / ".run.123.tmp").mkdir()
-    (tmp_path / ".run.123.tmp" / "half").touch()
-    (tmp_path / ".file.456.tmp").touch()
-    (tmp_path / ".run.789.old").mkdir()
-    (tmp_path / "run").mkdir()
-    (tmp_path / ".hidden").touch()
+LEFT = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left a moment ago counts as left."""
+    monkeypatch.setattr(artifacts, "FRESH", -1.0)
+
+
+def test_sweeping_removes_what_interrupted_writes_left_at_any_depth(tmp_path: Path, at_once: None) -> None:
+    (tmp_path / "deep" / f".run.{LEFT}.tmp").mkdir(parents=True)
+    (tmp_path / "deep" / f".run.{LEFT}.tmp" / "half").touch()
+    (tmp_path / "deep" / f".file.{LEFT}.tmp").touch()
+    (tmp_path / "deep" / f".run.{LEFT}.old").mkdir()
+    (tmp_path / "deep" / f".{LEFT}.new").touch()
+    (tmp_path / "deep" / "run").mkdir()
+    (tmp_path / "deep" / ".hidden.tmp").touch()
     artifacts.sweep(tmp_path)
     artifacts.sweep(tmp_path / "absent")
-    assert names(tmp_path) == [".hidden", "run"]
+    assert names(tmp_path / "deep") == [".hidden.tmp", "run"]
+
+
+def test_a_folder_that_was_moved_aside_goes_back_when_nothing_took_its_place(tmp_path: Path, at_once: None) -> None:
+    (tmp_path / f".run.{LEFT}.old").mkdir()
+    (tmp_path / f".run.{LEFT}.old" / "whole").touch()
+    (tmp_path / f".run.{LEFT}.tmp").mkdir()
+    artifacts.sweep(tmp_path)
+    assert names(tmp_path) == ["run"]
+    assert names(tmp_path / "run") == ["whole"]
+
+
+def test_sweeping_leaves_what_is_being_written(tmp_path: Path, at_once: None) -> None:
+    with artifacts.folder(tmp_path / "run") as folder:
+        (folder / "half").touch()
+        artifacts.sweep(tmp_path)
+        assert (folder / "half").exists()
+    assert names(tmp_path) == ["run"]
+
+
+def test_what_was_made_a_moment_ago_is_not_swept(tmp_path: Path) -> None:
+    (tmp_path / f".file.{LEFT}.tmp").touch()
+    artifacts.sweep(tmp_path)
+    assert names(tmp_path) == [f".file.{LEFT}.tmp"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flywheel import artifacts
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 from flywheel.wheel import judging, learning, versioning
@@ -27,11 +28,12 @@ TURN: dict[str, Stage] = {
 
 
 def run(stage: str, home: Home, config: WheelConfig, version: Version) -> Facts:
-    """Run one stage by name; those before it must have been run.
+    """Run one stage by name; those before it must have been run. What killed runs left half written goes first.
 
     Raises:
         FlywheelError: when there is no such stage.
     """
     if stage not in TURN:
         raise FlywheelError(f"there is no stage {stage!r}; there are: {', '.join(TURN)}")
+    artifacts.sweep(home.root)
     return TURN[stage](home, config, version)
