@@ -27,6 +27,11 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(help="Seed of tasks and samples; never one that chose anything.")] = None,
     corpus: Annotated[str, typer.Option(help="Audit this version's training rows (NAME@vN) for leakage.")] = "",
     offline: Annotated[str, typer.Option(help="Foretell the held-out rows of this version (NAME@vN).")] = "",
+    rows: Annotated[int, typer.Option(min=1, help="Held-out trajectories foretold offline, at most.")] = 50,
+    context: Annotated[
+        int | None,
+        typer.Option(min=256, help="Tokens read at once offline; as the candidate was trained unless given."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where torch puts the model.")] = "cpu",
     json: Json = False,
 ) -> None:
@@ -50,7 +55,15 @@ def evaluate(
         raise typer.BadParameter("policies are compared greedy: give --temperature 0 too")
     none = Suite(name="none", environments={}, temperatures=())
     asked = none if suite == "none" else named(suite, n, seed=seed, temperatures=temperatures)
-    order = Order(policies=tuple(policies), suite=asked, corpus=corpus, offline=offline, device=device)
+    order = Order(
+        policies=tuple(policies),
+        suite=asked,
+        corpus=corpus,
+        offline=offline,
+        rows=rows,
+        context=context,
+        device=device,
+    )
     with progress() as display:
         report = judge(home, order, display)
     show(report, json=json)

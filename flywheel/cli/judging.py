@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 from rich.progress import Progress
 
+from flywheel import artifacts
 from flywheel.corpus.manifest import Manifest, manifest
 from flywheel.evaluate import baselines, policy, report
 from flywheel.evaluate.entrants import Entrant, cells, play_all
@@ -20,17 +21,24 @@ from flywheel.release import registry
 from flywheel.schema import FlywheelError, canonical_json, stable_id
 from flywheel.settings import Home
 
+# In tokens, for a model that was trained elsewhere.
+CONTEXT = 4096
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What to judge: policies by id or path (the first is the candidate), a suite, and corpus versions.
 
     `corpus` is audited for leakage of the suite, `offline` is foretold; each `NAME@vN`, or empty for neither.
+    Offline, at most `rows` held-out trajectories and four steps for each of them are foretold, in a `context` of so
+    many tokens; None is what the candidate was trained with.
     """
 
     policies: tuple[str, ...]
     suite: Suite
     corpus: str = ""
     offline: str = ""
+    rows: int = 50
+    context: int | None = None
     device: str = "cpu"
 
 
@@ -45,6 +53,8 @@ def judge(home: Home, order: Order, display: Progress) -> Report:
     digest = _version(home, corpus).digest if corpus else ""
     results, entrants = _played(home, order, list(found.values()), display)
     facts = [[p.digest for p in found.values()], msgspec.to_builtins(order.suite), order.corpus, order.offline, digest]
+    if order.offline:
+        facts.append([order.rows, _context(order, next(iter(found.values())))])
     made = report.build(
         results,
         id=f"evaluation-{stable_id(canonical_json(facts))[:12]}",
@@ -117,8 +127,22 @@ def _foretold(home: Home, order: Order, found: Sequence[Policy], display: Progre
     for one in found:
         bar = display.add_task(f"foretelling with {one.id}", total=None)
         measured = offline.evaluate(
-            one.model, rows, device=order.device, progress=lambda done, bar=bar: display.update(bar, completed=done)
+            one.model,
+            rows,
+            max_rows=order.rows,
+            max_positions=4 * order.rows,
+            context=_context(order, found[0]),
+            device=order.device,
+            progress=lambda done, bar=bar: display.update(bar, completed=done),
         )
         tables["Offline, on held-out captures"].append(offline.row(one.id, measured))
         tables[f"Offline, {one.id} by action"] = measured.by_action
     return tables
+
+
+def _context(order: Order, candidate: Policy) -> int:
+    """The context that was asked for, else the one that the candidate was trained with."""
+    trained = candidate.model.parent
+    if order.context or not (trained / artifacts.MANIFEST).is_file():
+        return order.context or CONTEXT
+    return artifacts.read_json(trained / "config.json").get("context", CONTEXT)

@@ -14,8 +14,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+# In characters: the terminal in which every table fits.
+UNBOUNDED = 100_000
 
 errors = Console(stderr=True)
 
@@ -27,13 +31,27 @@ def emit(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table for people on standard output."""
-    drawn = Table(title=title, title_justify="left")
+    """Print a table for people on standard output; one that is too wide for the terminal stands on its side."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    drawn = _drawn(title, columns, cells)
+    width = Console(width=UNBOUNDED).measure(drawn).maximum
+    console = Console()
+    if not console.is_terminal:
+        # A file or a pipe has no edge that something could fall off.
+        console = Console(width=max(console.width, width))
+    elif width > console.width and len(cells) < len(columns):
+        sides = [[name, *(row[i] for row in cells)] for i, name in enumerate(columns)]
+        drawn = _drawn(title, sides[0], sides[1:])
+    console.print(drawn)
+
+
+def _drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    drawn = Table(title=Text(title), title_justify="left")
     for column in columns:
-        drawn.add_column(column)
+        drawn.add_column(Text(column), overflow="fold")
     for row in rows:
-        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console().print(drawn)
+        drawn.add_row(*(Text(cell) for cell in row))
+    return drawn
 
 
 def say(text: str) -> None:

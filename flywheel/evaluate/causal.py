@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flywheel.rollout.quiet import quiet
 from flywheel.schema import Step
 from flywheel.train import policy
 from flywheel.train.examples import IGNORED, Example
 from flywheel.views.messages import parse_assistant, to_messages
+from flywheel.views.window import recent
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +30,8 @@ class CausalModel:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.tokenizer: Any
-        self._model, self.tokenizer = policy.load(str(folder))
+        with quiet():
+            self._model, self.tokenizer = policy.load(str(folder))
         self._model.to(device).eval()
         ends = self._model.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
@@ -55,9 +58,15 @@ class CausalModel:
         return float(loss), int(known.sum())
 
     def prompt(self, steps: Sequence[Step], tools: str, most: int) -> list[int]:
-        """The tokens before an assistant's next step: the last `most` of them."""
+        """The tokens before an assistant's next step: the opening and the latest steps, at most `most`.
+
+        Where the opening leaves no room for the latest step, they are the last `most` of all.
+        """
         encoded = self.tokenizer.apply_chat_template(
-            to_messages(steps), tools=json.loads(tools) or None, add_generation_prompt=True, return_dict=True
+            to_messages(recent(self.tokenizer, steps, tools, most)),
+            tools=json.loads(tools) or None,
+            add_generation_prompt=True,
+            return_dict=True,
         )
         return encoded["input_ids"][-most:]
 

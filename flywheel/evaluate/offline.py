@@ -70,8 +70,9 @@ def evaluate(
     """Evaluate a Hugging Face model folder on corpus rows (columns id, steps, tools) of a held-out split.
 
     More than `max_rows` trajectories or `max_positions` steps are sampled by the hash of their ids: the same ones
-    for every policy, on every machine. `context` is in tokens: likelihoods are taken over overlapping windows, and
-    a prompt that is longer loses its beginning. `progress` is told the trajectories and positions done.
+    for every policy, on every machine. `context` is in tokens: likelihoods are taken over the windows that training
+    would make, and a prompt that is longer loses steps between its opening and its latest ones. `progress` is told
+    the trajectories and positions done.
 
     Raises:
         FlywheelError: when the model cannot be loaded, or the rows hold no assistant's step.

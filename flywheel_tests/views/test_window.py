@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flywheel.schema import Step, ToolCall
-from flywheel.views.window import windows
+from flywheel.views.window import recent, windows
 
 SYSTEM = Step(role="system", content="Help.")
 TASK = Step(role="user", content="Go on.")
@@ -123,3 +123,15 @@ def test_real_conversations_are_cut_to_a_small_context(plain, shared_data):
         assert [t for w in cut.windows for t in w.trained] == turns
         assert cut.left_out == ()
     assert max(cuts) > 1
+
+
+def test_before_its_next_turn_a_model_is_shown_the_opening_and_the_latest_groups(plain):
+    steps = (SYSTEM, TASK, *(step for n in range(8) for step in turn(n)))
+    shown = recent(plain, steps, "[]", 700)
+    assert shown[:2] == [SYSTEM, TASK]
+    assert (*shown[2:],) == steps[-len(shown[2:]) :]
+    assert shown[2].role == "assistant"
+    assert 4 < len(shown) < len(steps)
+    # All of it where it fits, and where nothing fits behind the opening: then the caller cuts tokens.
+    assert recent(plain, steps, "[]", 10_000) == steps
+    assert recent(plain, steps, "[]", 100) == steps
