@@ -7,7 +7,7 @@ from flywheel.defs.capture import OWNERS
 from flywheel.defs.evaluate import evaluation
 from flywheel.defs.partitions import versions
 from flywheel.defs.resources import Wheel
-from flywheel.wheel import judging, stages
+from flywheel.wheel import stages, summary
 from flywheel.wheel.versions import parse
 
 
@@ -35,4 +35,4 @@ def champion_episodes(context: dg.AssetExecutionContext, pipes: dg.PipesSubproce
 )
 def turn_report(wheel: Wheel) -> dg.MaterializeResult:
     """The whole turn on one page: policies, tree cost, corpus versions, and cycle time with its bottleneck."""
-    return dg.MaterializeResult(metadata=metadata.of(judging.turn_report(wheel.home, wheel.config)))
+    return dg.MaterializeResult(metadata=metadata.of(summary.turn_report(wheel.home, wheel.config)))

@@ -34,13 +34,18 @@ class Forest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def plant(folder: Path, actor: Actor, forest: Forest, progress: Callable[[int], None] | None = None) -> Statistics:
-    """Grow a forest into a folder, or find it grown there; `progress` is told how many tasks are done.
+    """Grow a forest into a folder, or find it grown there by the same actor; `progress` is told of tasks done.
+
+    What another actor or other settings grew there is replaced.
 
     Raises:
         FlywheelError: when an environment is unknown.
     """
+    name = f"{actor.name}@{actor.version}"
     if (folder / artifacts.MANIFEST).is_file():
-        return msgspec.json.decode((folder / "stats.json").read_bytes(), type=About).statistics
+        known = msgspec.json.decode((folder / "stats.json").read_bytes(), type=About)
+        if (known.actor, known.forest) == (name, forest):
+            return known.statistics
     trees: list[nx.DiGraph] = []
     seconds = step_ms = 0.0
     for position, name in enumerate(forest.environments):
@@ -54,7 +59,7 @@ def plant(folder: Path, actor: Actor, forest: Forest, progress: Callable[[int], 
         seconds += time.process_time() - began
         step_ms += single_step_cpu_ms(environment, tasks[: forest.alone], actor, forest.seed)
     found = statistics(trees, seconds, step_ms / max(1, len(forest.environments)))
-    storage.save(folder, trees, About(actor=f"{actor.name}@{actor.version}", forest=forest, statistics=found))
+    storage.save(folder, trees, About(actor=name, forest=forest, statistics=found))
     return found
 
 

@@ -1,12 +1,13 @@
-"""The judging stages of a version: held-out evaluation, the gate, the champion at work, and the turn's report."""
+"""The judging stages of a version: held-out evaluation, the gate, and the champion at work."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
-from flywheel import environments
+from flywheel import artifacts, environments
 from flywheel.corpus.manifest import manifest
 from flywheel.evaluate import baselines, report
 from flywheel.evaluate.comparison import Rate
@@ -17,12 +18,12 @@ from flywheel.release.gate import Verdict, decide
 from flywheel.rollout.episode import play
 from flywheel.settings import Home
 from flywheel.train.config import Run
-from flywheel.wheel import checks, cycle, learning, standing, versioning, week
+from flywheel.wheel import checks, learning, standing, week
 from flywheel.wheel.config import WheelConfig
 from flywheel.wheel.cycle import timed
 from flywheel.wheel.facts import Facts, Row
 from flywheel.wheel.progress import bar
-from flywheel.wheel.versions import Version, parse
+from flywheel.wheel.versions import Version
 
 CANDIDATE = "dpo"
 CHAMPION = "champion"
@@ -55,21 +56,13 @@ def evaluation(home: Home, config: WheelConfig, version: Version) -> Facts:
             corpus_digest=of.digest,
             leaks=leaks,
         )
-        verdicts = [decide(results, CANDIDATE, champion, leaks=leaks, rules=checks.rules(config))]
-        verdicts += [
-            decide(results, name, CANDIDATE, leaks=leaks, rules=checks.rules(config))
-            for name in names
-            if name in {"sft", "rejection sampling"}
-        ]
+        matches = [(CANDIDATE, champion), ("sft", CANDIDATE), ("rejection sampling", CANDIDATE)]
+        verdicts = [decide(results, one, other, leaks=leaks, rules=checks.rules(config)) for one, other in matches]
         made = msgspec.structs.replace(made, tables={"Gate": [_verdict(v) for v in verdicts]})
-        curves = {
-            f"Loss of {name}": learning.policy(home, run).folder / "loss.png"
-            for name, run in (
-                ("sft", learning.sft_run(config, version)),
-                (CANDIDATE, learning.dpo_run(home, config, version)),
-            )
-        }
-        place = report.write(home, made, results, curves)
+        if _stands(home, made):
+            place = home.reports / version.key
+        else:
+            place = report.write(home, made, results, _curves(home, config, version))
     greedy = {r.policy: r.success for r in made.success if r.temperature == 0}
     return Facts(
         counts={
@@ -81,6 +74,24 @@ def evaluation(home: Home, config: WheelConfig, version: Version) -> Facts:
         tables={"success": [_rate(r) for r in made.success], "gate": made.tables["Gate"]},
         plots={"success": place / "success.png"},
     )
+
+
+def _stands(home: Home, made: report.Report) -> bool:
+    """Whether the report was written before; the time and the further tables of the one that stands are its own."""
+    if made.id not in report.ids(home):
+        return False
+    known = report.load(home, made.id)
+    tables = known.tables | made.tables
+    return known == msgspec.structs.replace(made, created_at=known.created_at, tables=tables, plots=known.plots)
+
+
+def _curves(home: Home, config: WheelConfig, version: Version) -> dict[str, Path]:
+    """The loss curves of imitation and of the candidate, by their titles."""
+    runs: dict[str, Run] = {
+        "sft": learning.sft_run(config, version),
+        CANDIDATE: learning.dpo_run(home, config, version),
+    }
+    return {f"Loss of {name}": learning.policy(home, run).folder / "loss.png" for name, run in runs.items()}
 
 
 def _players(home: Home, config: WheelConfig, version: Version) -> list[Player]:
@@ -135,7 +146,7 @@ def champion(home: Home, config: WheelConfig, version: Version) -> Facts:
             report=version.key,
             champion_id=before.policy_id if before else None,
         )
-    now = registry.champion(home)
+    now = standing.successor(home, version)
     return Facts(
         digest=now.digest if now else "",
         counts={"decision": event.kind, "champion": now.policy_id if now else "none"},
@@ -144,8 +155,14 @@ def champion(home: Home, config: WheelConfig, version: Version) -> Facts:
 
 
 def champion_episodes(home: Home, config: WheelConfig, version: Version) -> Facts:
-    """Let the champion act on fresh tasks from the version's time on, captured as every agent is."""
-    serving = registry.champion(home)
+    """Let the champion act on fresh tasks from the version's time on, captured as every agent is.
+
+    What one champion did is found done, also when another has come to serve since.
+    """
+    kept = home.forthcoming / f"{version.key}.json"
+    if kept.exists():
+        return Facts(counts=artifacts.read_json(kept))
+    serving = standing.successor(home, version)
     if serving is None:
         return Facts(counts={"episodes": 0, "success": 0.0})
     with timed(home, version.key, "champion_episodes"):
@@ -159,31 +176,7 @@ def champion_episodes(home: Home, config: WheelConfig, version: Version) -> Fact
             played += [(environment, actor, episode) for episode in episodes]
         since = version.as_of + timedelta(minutes=1)
         week.capture(home, config, played, since=since, key=version.key)
-    won = sum(episode.score.success for _, _, episode in played)
-    return Facts(counts={"episodes": len(played), "success": won / max(1, len(played)), "champion": serving.policy_id})
-
-
-def turn_report(home: Home, config: WheelConfig) -> Facts:
-    """Complete the newest version's report: corpus versions, tree cost, pairs and cycle time beside the judgement."""
-    judged = max((parse(id) for id in report.ids(home) if id.startswith("v")), default=None)
-    if judged is None:
-        return Facts()
-    made = report.load(home, judged.key)
-    results = report.results_of(home, judged.key)
-    trees = learning.trees(home, config, judged)
-    pairs = learning.pairs(home, config, judged)
-    tables = {
-        "Gate": made.tables["Gate"],
-        "Rollout trees": [{"figure": name, "value": value} for name, value in (trees.counts | pairs.counts).items()],
-        "Branch points by reason": pairs.tables["reasons"],
-        "Corpus versions": versioning.table(home, config),
-        "Cycle time": cycle.table(home),
-    }
-    own = {name: home.reports / judged.key / file for name, file in made.plots.items() if name.startswith("Loss")}
-    copies = {name: path for name, path in own.items() if path.exists()}
-    place = report.write(home, msgspec.structs.replace(made, tables=tables), results, copies)
-    return Facts(
-        counts={"report": judged.key},
-        tables={"corpus versions": tables["Corpus versions"], "cycle time": tables["Cycle time"]},
-        plots={"success": place / "success.png"},
-    )
+        won = sum(episode.score.success for _, _, episode in played) / max(1, len(played))
+        counts = {"episodes": len(played), "success": won, "champion": serving.policy_id}
+        artifacts.write_json(kept, counts)
+    return Facts(counts=counts)

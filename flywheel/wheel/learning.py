@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from flywheel import artifacts
 from flywheel.preferences import storage as preferences
 from flywheel.preferences.gates import Gates
@@ -23,7 +21,7 @@ from flywheel.wheel.config import WheelConfig
 from flywheel.wheel.cycle import timed
 from flywheel.wheel.facts import Facts
 from flywheel.wheel.progress import bar
-from flywheel.wheel.versions import Version, parse
+from flywheel.wheel.versions import Version, among
 
 # Seeds of tasks apart from those of captures and of evaluation.
 TREE_TASKS = 5_000_001
@@ -116,9 +114,16 @@ def trees(home: Home, config: WheelConfig, version: Version) -> Facts:
     with timed(home, version.key, "trees"), bar("trees", forest.tasks) as advance:
         sampled = actor_of(home, config, version)
         actor = TransformersActor(sampled.model, name=sampled.id, version=sampled.weights[:12])
-        found = plant(place, actor, forest, lambda done: advance(done, None))
+        plant(place, actor, forest, lambda done: advance(done, None))
         artifacts.write_parquet(successes(home, version), paths.successful(storage.load(place)))
-    return Facts(digest=artifacts.read_json(place / artifacts.MANIFEST)["digest"], counts=msgspec.to_builtins(found))
+    return trees_facts(home, version)
+
+
+def trees_facts(home: Home, version: Version) -> Facts:
+    """The trees of a version as facts."""
+    place = home.trees / version.key
+    statistics = artifacts.read_json(place / "stats.json")["statistics"]
+    return Facts(digest=artifacts.read_json(place / artifacts.MANIFEST)["digest"], counts=statistics)
 
 
 def successes(home: Home, version: Version) -> Path:
@@ -131,7 +136,13 @@ def pairs(home: Home, config: WheelConfig, version: Version) -> Facts:
     gates = Gates()
     with timed(home, version.key, "pairs"):
         found = branches(storage.load(home.trees / version.key), gates)
-        about = preferences.save(home.pairs / version.key, found, gates)
+        preferences.save(home.pairs / version.key, found, gates)
+    return pairs_facts(home, version)
+
+
+def pairs_facts(home: Home, version: Version) -> Facts:
+    """The pairs of a version as facts: their digest, every branch point by reason, and what most of them teach."""
+    about = artifacts.read_json(home.pairs / version.key / artifacts.MANIFEST)
     decisions = sorted(about["decisions"].items(), key=lambda item: (-item[1], item[0]))
     return Facts(
         digest=about["digest"],
@@ -145,5 +156,5 @@ def pairs(home: Home, config: WheelConfig, version: Version) -> Facts:
 
 def _pooled(home: Home, version: Version) -> list[Path]:
     """The pairs of this version and of those before it, oldest first."""
-    found = [path for path in home.pairs.glob("v*/pairs.parquet") if parse(path.parent.name).number <= version.number]
-    return sorted(found, key=lambda path: parse(path.parent.name))
+    made = among(path.parent.name for path in home.pairs.glob("*/pairs.parquet"))
+    return [home.pairs / earlier.key / "pairs.parquet" for earlier in made if earlier.number <= version.number]

@@ -37,6 +37,11 @@ def parse(key: str) -> Version:
     return Version(int(match[1]), datetime.strptime(match[2], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC))
 
 
+def among(names: Iterable[str]) -> list[Version]:
+    """The versions among names of things, in order; names of another form are those of other things."""
+    return sorted(parse(name) for name in names if KEY.fullmatch(name))
+
+
 def following(keys: Iterable[str], as_of: datetime) -> Version:
     """The version to make as of a moment: the one that already has this as-of, else the next number."""
     known = [parse(key) for key in keys]
