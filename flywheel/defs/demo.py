@@ -21,7 +21,7 @@ from flywheel.defs import automation
 from flywheel.defs.instance import open_instance, prepare
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
-from flywheel.wheel import config, versions
+from flywheel.wheel import config, simulation, versions
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -70,13 +70,20 @@ class Demo:
             self.done += len(missing)
 
     def _execute(self, job: str, partition: str, assets: list[dg.AssetKey]) -> None:
-        self.jobs.resolve_job_def(job).execute_in_process(
+        result = self.jobs.resolve_job_def(job).execute_in_process(
             instance=self.instance,
             partition_key=partition,
             asset_selection=assets,
             run_config=QUIET,
             tags={"flywheel/pid": str(os.getpid()), "flywheel/reason": "demo"},
+            raise_on_error=False,
         )
+        if not result.success:
+            failed = ", ".join(event.step_key or "" for event in result.get_step_failure_events())
+            raise FlywheelError(
+                f"{failed or job} of {partition} failed, as told above; run {result.run_id} in `flywheel ui` has its "
+                "log. Run the demo again to go on from there"
+            )
 
 
 def _midnight(day: date) -> datetime:
@@ -134,7 +141,8 @@ def main() -> None:
         with _alone(home):
             if arguments.fresh:
                 clear(home)
-            demo = run(home)
+            with simulation.recording(home):
+                demo = run(home)
     except FlywheelError as error:
         output.fail(str(error))
         sys.exit(1)

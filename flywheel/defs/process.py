@@ -7,7 +7,10 @@ Torch stays out of the orchestrator, memory is given back at the end, and the pr
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import time
 
 import dagster as dg
 from dagster_pipes import open_dagster_pipes
@@ -15,6 +18,7 @@ from dagster_pipes import open_dagster_pipes
 from flywheel import settings
 from flywheel.cli import output
 from flywheel.defs import metadata
+from flywheel.schema import FlywheelError
 from flywheel.wheel import config, stages, versions
 
 
@@ -31,12 +35,24 @@ def run(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, stag
 def main(stage: str, key: str) -> None:
     """Run one stage and report its facts."""
     output.narrate()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     home = settings.home()
-    with open_dagster_pipes() as pipes:
-        facts = stages.run(stage, home, config.load(home), versions.parse(key))
-        pipes.report_asset_materialization(
-            metadata=metadata.over_pipes(facts), data_version=facts.digest or None, asset_key=stage
-        )
+    try:
+        with open_dagster_pipes() as pipes:
+            facts = stages.run(stage, home, config.load(home), versions.parse(key))
+            pipes.report_asset_materialization(
+                metadata=metadata.over_pipes(facts), data_version=facts.digest or None, asset_key=stage
+            )
+    except FlywheelError as error:
+        output.fail(str(error))
+        sys.exit(1)
+
+
+def _end_with(parent: int) -> None:
+    """End at once when whoever started this process has been killed: it will be started again."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
 
 from flywheel import warehouse
+from flywheel.capture import journal
+from flywheel.capture.journal import Began, Told, Whole
 from flywheel.corpus.manifest import decisions_path, manifest, manifest_path
 from flywheel.curate.spec import spec_of
 from flywheel.outcomes.join import joined
 from flywheel.schema import OUTCOMES, TRAJECTORIES
 from flywheel.settings import Home
 from flywheel.wheel.config import WheelConfig
-from flywheel.wheel.versions import Version
+from flywheel.wheel.versions import Version, parse
+
+
+class Unsettled(msgspec.Struct, frozen=True):
+    """A short digest of what journals hold, and when they were last written to."""
+
+    digest: str
+    latest: datetime
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -29,17 +40,31 @@ def exists(home: Home, config: WheelConfig, version: Version) -> bool:
     return manifest_path(home, config.corpus, version.number).exists()
 
 
-def state(home: Home, config: WheelConfig) -> str:
-    """A short digest of what is stored and what waits in journals: it moves when anything arrives."""
+def newest(home: Home, config: WheelConfig, keys: Iterable[str]) -> Version | None:
+    """The newest of the named versions that has been made; one whose run failed before that does not count."""
+    return max((v for v in map(parse, keys) if exists(home, config, v)), default=None)
+
+
+def stored(home: Home, config: WheelConfig) -> str:
+    """A short digest of the names of the ledger's files: it moves when an outcome is stored."""
     names = [p.name for p in warehouse.files(home.outcomes, config.workspace)]
-    return hashlib.sha256("\n".join([*names, unsettled(home, config)]).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
-def unsettled(home: Home, config: WheelConfig) -> str:
-    """A digest of journals' names and sizes; empty when no journal holds anything."""
-    journals = sorted(home.journals.glob(f"{config.workspace}/*.jsonl"))
-    sizes = [f"{p.name}:{p.stat().st_size}" for p in journals if p.stat().st_size]
-    return hashlib.sha256("\n".join(sizes).encode()).hexdigest()[:16] if sizes else ""
+def unsettled(home: Home, config: WheelConfig) -> Unsettled | None:
+    """What journals hold, told by their names and sizes; None when none holds anything."""
+    sizes: list[str] = []
+    written: list[float] = []
+    for path in journal.paths(home.journals / config.workspace):
+        with suppress(FileNotFoundError):  # settled away since it was listed
+            found = path.stat()
+            if found.st_size:
+                sizes.append(f"{path.name}:{found.st_size}")
+                written.append(found.st_mtime)
+    if not sizes:
+        return None
+    digest = hashlib.sha256("\n".join(sizes).encode()).hexdigest()[:16]
+    return Unsettled(digest, datetime.fromtimestamp(max(written), UTC))
 
 
 def changes(home: Home, config: WheelConfig, version: Version, now: datetime) -> Changes:
@@ -57,15 +82,17 @@ def changes(home: Home, config: WheelConfig, version: Version, now: datetime) ->
             params={"decisions": str(decisions)},
         ).fetchall()
         [(latest,)] = connection.sql(
-            f"SELECT max(arrived_at) FROM {warehouse.scan_sql(home.outcomes, OUTCOMES, config.workspace)}"
+            f"""
+            SELECT max(arrived_at) FROM {warehouse.scan_sql(home.outcomes, OUTCOMES, config.workspace)}
+            WHERE arrived_at <= $now
+            """,
+            params={"now": now},
         ).fetchall()
     return Changes(rows, (latest or version.as_of).astimezone(UTC))
 
 
 def arrived(home: Home, config: WheelConfig, after: datetime | None, until: datetime) -> bool:
-    """Whether any trajectory or outcome arrived in the half-open interval after..until, or waits in a journal."""
-    if unsettled(home, config):
-        return True
+    """Whether anything arrived in the half-open interval after..until, stored or still in a journal."""
     since = after or datetime.min.replace(tzinfo=UTC)
     with warehouse.connect() as connection:
         for root, schema in ((home.captures, TRAJECTORIES), (home.outcomes, OUTCOMES)):
@@ -78,4 +105,17 @@ def arrived(home: Home, config: WheelConfig, after: datetime | None, until: date
             ).fetchall()
             if count:
                 return True
-    return False
+    return any(since < moment <= until for moment in _recorded(home, config))
+
+
+def _recorded(home: Home, config: WheelConfig) -> Iterator[datetime]:
+    """When the events in the journals happened."""
+    for path in journal.paths(home.journals / config.workspace):
+        with suppress(FileNotFoundError):
+            for _, event in journal.read(path)[0]:
+                if isinstance(event, Told):
+                    yield event.outcome.arrived_at
+                elif isinstance(event, Began | Whole):
+                    yield event.trajectory.arrived_at
+                else:
+                    yield event.at
