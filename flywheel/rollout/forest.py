@@ -41,10 +41,10 @@ def plant(folder: Path, actor: Actor, forest: Forest, progress: Callable[[int], 
     Raises:
         FlywheelError: when an environment is unknown.
     """
-    name = f"{actor.name}@{actor.version}"
+    grower = f"{actor.name}@{actor.version}"
     if (folder / artifacts.MANIFEST).is_file():
         known = msgspec.json.decode((folder / "stats.json").read_bytes(), type=About)
-        if (known.actor, known.forest) == (name, forest):
+        if (known.actor, known.forest) == (grower, forest):
             return known.statistics
     trees: list[nx.DiGraph] = []
     seconds = step_ms = 0.0
@@ -59,7 +59,7 @@ def plant(folder: Path, actor: Actor, forest: Forest, progress: Callable[[int], 
         seconds += time.process_time() - began
         step_ms += single_step_cpu_ms(environment, tasks[: forest.alone], actor, forest.seed)
     found = statistics(trees, seconds, step_ms / max(1, len(forest.environments)))
-    storage.save(folder, trees, About(actor=name, forest=forest, statistics=found))
+    storage.save(folder, trees, About(actor=grower, forest=forest, statistics=found))
     return found
 
 
