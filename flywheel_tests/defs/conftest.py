@@ -33,7 +33,7 @@ working_days = 3
 aftermath_days = 2
 episodes_a_day = 400
 quiet_seconds = 2
-sft_steps = 80
+sft_steps = 70
 tree_tasks = 40
 tree_nodes = 16
 rejection_steps = 5
@@ -129,7 +129,7 @@ def served(turned: Turned, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     served = Served(home, f"http://127.0.0.1:{port}", home.root.parent / "dagster.log")
-    command = [sys.executable, "-m", "flywheel.cli", "ui", "--port", str(port)]
+    command = [Path(sys.executable).with_name("flywheel"), "ui", "--port", str(port)]
     with served.log.open("w") as log:
         process = subprocess.Popen(
             command,
