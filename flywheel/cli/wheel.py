@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Annotated
@@ -47,4 +48,5 @@ def demo(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 3000) -> None:
     """Open the Dagster UI on 127.0.0.1 over the data folder, with the daemon that runs schedule and sensor."""
-    raise typer.Exit(subprocess.run([*DEFS, "flywheel.defs.ui", str(port)], check=False).returncode)
+    # This process becomes the UI, so that Ctrl-C reaches it and it can end what it started.
+    os.execv(sys.executable, [*DEFS, "flywheel.defs.ui", str(port)])  # noqa: S606 - no shell
