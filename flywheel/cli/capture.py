@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flywheel.cli import app
-from flywheel.cli.output import Json, emit, progress, say, table
+from flywheel.cli.output import Json, emit, fail, progress, say, table
 from flywheel.settings import home
+
+if TYPE_CHECKING:
+    from flywheel.capture.ingest import Report
 
 workspace_app = typer.Typer(help="Workspaces: isolated places for captures.", no_args_is_help=True)
 app.add_typer(workspace_app, name="workspace")
@@ -54,6 +57,8 @@ def ingest(
 ) -> None:
     """Bring captures in from files: each record once, malformed ones to quarantine, rewards to the outcome ledger.
 
+    Ends with 1 where not one record could be read.
+
     Example: flywheel ingest results/gpt-4o-airline.json --workspace airline
 
     Example: flywheel ingest chats.jsonl -w support --format openai-chat --json
@@ -66,9 +71,19 @@ def ingest(
         report = ingesting.ingest(
             home(), paths, workspace, format, progress=lambda done: display.update(bar, completed=done)
         )
+    total = report.total
     if json:
         emit(report)
-        return
+    else:
+        _print(report)
+    if total.quarantined:
+        say('see what was quarantined with: flywheel query "SELECT source, line, error FROM quarantine"')
+    if total.records == total.quarantined:
+        fail(f"none of the {total.records} records could be read")
+        raise typer.Exit(1)
+
+
+def _print(report: Report) -> None:
     columns = {
         "records": "records",
         "added": "added",
@@ -81,14 +96,12 @@ def ingest(
     }
     files = [*report.files, report.total] if len(report.files) > 1 else report.files
     table(
-        f"ingested into {workspace}",
+        f"ingested into {report.workspace}",
         ["file", *columns.values()],
         [(Path(f.path).name, *(getattr(f, column) for column in columns)) for f in files],
     )
     redacted = ", ".join(f"{count} {kind}" for kind, count in report.total.redactions.items())
     say(f"formats: {', '.join(sorted({f.format for f in report.files}))}; replaced: {redacted or 'nothing'}")
-    if report.total.quarantined:
-        say('see what was quarantined with: flywheel query "SELECT source, line, error FROM quarantine"')
 
 
 @app.command()

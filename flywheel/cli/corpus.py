@@ -67,6 +67,8 @@ def snapshot(
         say(f"{moment.isoformat()} lies ahead: what arrives until then will be missing from this version")
     made = freeze(home(), to, spec, moment)
     refresh(home())
+    if not made.candidates:
+        say(f"nothing had arrived in {workspace} by {moment.isoformat()}: the version is empty")
     if json:
         emit(made)
         return

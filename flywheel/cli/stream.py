@@ -102,7 +102,10 @@ def _about(row: dict[str, Any]) -> dict[str, Any]:
 def _load(tokenizer: str) -> Any:
     from transformers import AutoTokenizer
 
+    from flywheel.rollout.quiet import quiet
+
     try:
-        return AutoTokenizer.from_pretrained(tokenizer)
+        with quiet():
+            return AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as error:
         raise FlywheelError(f"there is no tokenizer {tokenizer!r}: {str(error).splitlines()[0]}") from error

@@ -13,8 +13,9 @@ BARS = "TQDM_DISABLE"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers, datasets and TRL silent inside the block; all is as it was afterwards."""
+    """Keep transformers, datasets, TRL and the hub's client silent inside the block; all is as it was afterwards."""
     import datasets
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
     level, bars, mapped = (
@@ -22,9 +23,11 @@ def quiet() -> Iterator[None]:
         logging.is_progress_bar_enabled(),
         datasets.are_progress_bars_disabled(),
     )
+    hub_level = hub.get_verbosity()
     before = os.environ.get(BARS)
     os.environ[BARS] = "1"
     logging.set_verbosity_error()
+    hub.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     try:
@@ -33,6 +36,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(level)
+        hub.set_verbosity(hub_level)
         if bars:
             logging.enable_progress_bar()
         if not mapped:

@@ -66,11 +66,23 @@ def pair_files(pairs: tuple[str, ...]) -> list[Path]:
 
 
 def describe_base(home: Home, base: str) -> dict[str, Any]:
-    """The model that training starts from: `scratch`, a policy of this home, a folder, or a Hugging Face name."""
+    """The model that training starts from: `scratch`, a policy of this home, a folder, or a Hugging Face OWNER/NAME.
+
+    Raises:
+        FlywheelError: when the name is none of these.
+    """
     if base == "scratch":
         return {"model": "scratch"}
     manifest = home.policies / base / artifacts.MANIFEST
     if "/" not in base and manifest.is_file():
         digest = artifacts.read_json(manifest)["weights"]
         return {"policy": base, "digest": digest, "model": str(manifest.parent / "model")}
-    return {"model": base, "digest": weights_digest(Path(base))} if Path(base).is_dir() else {"model": base}
+    if Path(base).is_dir():
+        return {"model": base, "digest": weights_digest(Path(base))}
+    if "/" not in base:
+        known = sorted(path.parent.name for path in home.policies.glob(f"[!.]*/{artifacts.MANIFEST}"))
+        raise FlywheelError(
+            f"there is no policy {base!r}, nor a folder of that name; a Hugging Face model is written OWNER/NAME, "
+            f"and the policies are: {', '.join(known) or 'none yet'}"
+        )
+    return {"model": base}
