@@ -16,7 +16,7 @@ from flywheel.outcomes.ledger import facts as ledger
 from flywheel.release import registry
 from flywheel.release.history import read
 from flywheel.schema import TRAJECTORIES
-from flywheel.wheel import checks, late, learning, stages
+from flywheel.wheel import checks, late, stages
 from flywheel_tests.wheel import turn
 from flywheel_tests.wheel.conftest import Turned, files_of
 
