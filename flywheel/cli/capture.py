@@ -38,7 +38,10 @@ def create(name: Annotated[str, typer.Argument(help="Letters, digits, '-' and '_
 
 @workspace_app.command("list")
 def list_workspaces(json: Json = False) -> None:
-    """List the workspaces."""
+    """List the workspaces.
+
+    Example: flywheel workspace list --json
+    """
     from flywheel.capture import workspaces
 
     there = workspaces.all_workspaces(home())

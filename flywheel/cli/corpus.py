@@ -93,7 +93,10 @@ def _spec(workspace: str, corpus: str) -> Spec:
 
 @corpus_app.command("list")
 def list_corpora(json: Json = False) -> None:
-    """List the corpora with their newest versions."""
+    """List the corpora with their newest versions.
+
+    Example: flywheel corpus list
+    """
     from flywheel.corpus.manifest import manifest, names
 
     newest = [manifest(home(), name) for name in names(home())]

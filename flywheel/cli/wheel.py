@@ -47,6 +47,9 @@ def demo(
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 3000) -> None:
-    """Open the Dagster UI on 127.0.0.1 over the data folder, with the daemon that runs schedule and sensor."""
+    """Open the Dagster UI on 127.0.0.1 over the data folder, with the daemon that runs schedule and sensor.
+
+    Example: flywheel ui --port 3001
+    """
     # This process becomes the UI, so that Ctrl-C reaches it and it can end what it started.
     os.execv(sys.executable, [*DEFS, "flywheel.defs.ui", str(port)])  # noqa: S606 - no shell
