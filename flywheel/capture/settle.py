@@ -72,7 +72,7 @@ def settle(home: Home, workspace: str, now: datetime) -> Settled:
         quarantined = arrivals.add_quarantined(_set_aside(pages, workspace, arrivals.moment(now, now)))
         new = arrivals.new_trajectories(list(due))
         rows = [_arriving(due[i], arrivals, now) for i in sorted(new)]
-        facts = [_arriving(outcome, arrivals, now) for outcome in outcomes]
+        facts = [_arriving(outcome, arrivals, now) for outcome in sorted(outcomes, key=lambda o: o.id)]
         outcomes_added = arrivals.add_outcomes(facts)
         arrivals.add_trajectories(rows)
         arrivals.close(max([now, *(row.arrived_at for row in (*rows, *facts))]))

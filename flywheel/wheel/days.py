@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel import warehouse
 from flywheel.capture.settle import settle
-from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES
+from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 from flywheel.wheel import week
 from flywheel.wheel.config import WheelConfig
@@ -19,8 +19,15 @@ from flywheel.wheel.facts import Facts, Row
 
 
 def parse(key: str) -> date:
-    """The day that a partition key names."""
-    return date.fromisoformat(key)
+    """The day that a partition key names.
+
+    Raises:
+        FlywheelError: when it names none.
+    """
+    try:
+        return date.fromisoformat(key)
+    except ValueError as error:
+        raise FlywheelError(f"{key!r} names no day; write it as in 2026-11-02") from error
 
 
 def agents(home: Home, config: WheelConfig, day: date) -> Facts:
@@ -34,7 +41,6 @@ def captures(home: Home, config: WheelConfig, day: date) -> Facts:
     """Settle the journals, and tell what arrived on the day."""
     with timed(home, day.isoformat(), "captures"):
         settle(home, config.workspace, now=min(datetime.now(UTC), _end(day)))
-        files = warehouse.files(home.captures, config.workspace, day)
         table = warehouse.read(home.captures, TRAJECTORIES, config.workspace, day)
         quarantined = warehouse.read(home.quarantine, QUARANTINE, config.workspace, day)
         by_agent = table.group_by(["agent", "agent_version", "end_state"], use_threads=False).aggregate(
@@ -42,12 +48,12 @@ def captures(home: Home, config: WheelConfig, day: date) -> Facts:
         )
     rows = sorted(by_agent.to_pylist(), key=lambda r: (r["agent"], r["agent_version"], r["end_state"]))
     return Facts(
-        digest=_names(files),
+        digest=_digest(table, "id", "content_digest", "arrived_at"),
         counts={
             "trajectories": table.num_rows,
             "steps": sum(table["n_steps"].to_pylist()),
             "quarantined": quarantined.num_rows,
-            "files": len(files),
+            "files": len(warehouse.files(home.captures, config.workspace, day)),
         },
         tables={"agents": [_renamed(r) for r in rows]},
     )
@@ -56,12 +62,11 @@ def captures(home: Home, config: WheelConfig, day: date) -> Facts:
 def outcomes(home: Home, config: WheelConfig, day: date) -> Facts:
     """Tell which outcomes we learned of on the day."""
     with timed(home, day.isoformat(), "outcomes"):
-        files = warehouse.files(home.outcomes, config.workspace, day)
         table = warehouse.read(home.outcomes, OUTCOMES, config.workspace, day)
         by_signal = table.group_by(["signal", "value"], use_threads=False).aggregate([([], "count_all")])
     rows = sorted(by_signal.to_pylist(), key=lambda r: (r["signal"], r["value"]))
     return Facts(
-        digest=_names(files),
+        digest=_digest(table, "id", "arrived_at"),
         counts={"outcomes": table.num_rows},
         tables={"signals": [_renamed(r) for r in rows]},
     )
@@ -81,9 +86,10 @@ def _end(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1, microseconds=-1)
 
 
-def _names(files: list[Path]) -> str:
-    """A digest of a partition: its files are named by their content."""
-    return hashlib.sha256("\n".join(path.name for path in files).encode()).hexdigest()
+def _digest(table: pa.Table, *columns: str) -> str:
+    """A digest of a partition's rows by what names their content: it knows nothing of files and their order."""
+    rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
+    return hashlib.sha256("\n".join(sorted("|".join(map(str, row)) for row in rows)).encode()).hexdigest()
 
 
 def _renamed(row: Row) -> Row:
