@@ -41,7 +41,8 @@ def _cpu() -> float:
 def timed(home: Home, key: str, stage: str) -> Iterator[None]:
     """Keep the wall and CPU seconds of a stage that ends well, under the day or version it was done for.
 
-    The first time counts: a stage that is found done later leaves the time that it took to do.
+    The first time counts: a stage that is found done later leaves the time that it took to do. Of a stage that was
+    killed, only the attempt that brought it to its end counts: what that one found done already is not in it.
     """
     log.info("%s %s", key, stage)
     started, wall, cpu = datetime.now(UTC), time.perf_counter(), _cpu()

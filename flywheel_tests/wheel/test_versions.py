@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flywheel.schema import FlywheelError
-from flywheel.wheel.versions import Version, following, parse
+from flywheel.wheel.versions import Version, among, following, parse
 
 NOON = datetime(2026, 11, 9, 12, tzinfo=UTC)
 
@@ -29,6 +29,11 @@ def test_v10_comes_after_v9():
     known = [Version(n, NOON + timedelta(days=n)).key for n in range(1, 11)]
     assert max(parse(key) for key in known).number == 10
     assert following(known, NOON).number == 11
+
+
+def test_versions_are_found_among_other_names_in_order():
+    names = ["v10-20261109T120000Z", "support", "v2-20261109T120000Z", "vllm", ".v3-20261109T120000Z.old"]
+    assert among(names) == [Version(2, NOON), Version(10, NOON)]
 
 
 @pytest.mark.parametrize("key", ["", "v1", "1-20261109T120000Z", "v1-20261109T120000Z/..", "v1-20261109"])
