@@ -113,6 +113,7 @@ def _plot(path: Path, reasons: dict[str, int]) -> None:
     figure = Figure(figsize=(6, 0.35 * len(names) + 1), layout="tight")
     axes = figure.add_subplot(xlabel="candidates")
     bars = axes.barh(names, [reasons[name] for name in names])
-    axes.bar_label(bars)
+    axes.bar_label(bars, padding=3)
+    axes.margins(x=0.12)  # room for the label of the longest
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
