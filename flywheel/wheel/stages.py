@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from flywheel import artifacts
 from flywheel.schema import FlywheelError
@@ -11,6 +14,8 @@ from flywheel.wheel import judging, learning, versioning
 from flywheel.wheel.config import WheelConfig
 from flywheel.wheel.facts import Facts
 from flywheel.wheel.versions import Version
+
+log = logging.getLogger(__name__)
 
 Stage = Callable[[Home, WheelConfig, Version], Facts]
 
@@ -28,12 +33,29 @@ TURN: dict[str, Stage] = {
 
 
 def run(stage: str, home: Home, config: WheelConfig, version: Version) -> Facts:
-    """Run one stage by name; those before it must have been run. What killed runs left half written goes first.
+    """Run one stage by name; those before it must have been run.
+
+    One process at a time is at a stage: another waits, and finds done what this one did. What killed runs left half
+    written goes first.
 
     Raises:
         FlywheelError: when there is no such stage.
     """
     if stage not in TURN:
         raise FlywheelError(f"there is no stage {stage!r}; there are: {', '.join(TURN)}")
-    artifacts.sweep(home.root)
-    return TURN[stage](home, config, version)
+    with _alone(home, stage):
+        artifacts.sweep(home.root)
+        return TURN[stage](home, config, version)
+
+
+@contextmanager
+def _alone(home: Home, stage: str) -> Iterator[None]:
+    """Hold a stage; a process that outlives the demo or the daemon that started it holds it until its work is done."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    with (home.root / f".{stage}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("another process is at %s; waiting for it", stage)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

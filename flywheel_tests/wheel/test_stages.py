@@ -1,5 +1,8 @@
 """Stages by name, in the order of a turn."""
 
+import fcntl
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from flywheel import artifacts
@@ -14,7 +17,7 @@ V1 = turn.version(CONFIG, 1)
 
 
 def test_the_cycle_table_knows_every_stage_in_the_same_order():
-    assert STAGES == ("agents", "captures", "outcomes", *stages.TURN)
+    assert ("agents", "captures", "outcomes", *stages.TURN) == STAGES
 
 
 def test_an_unknown_stage_is_told_which_there_are(home):
@@ -47,3 +50,18 @@ def test_what_a_killed_run_left_half_written_is_cleared(home, monkeypatch):
     left.mkdir(parents=True)
     stages.run("champion_episodes", home, CONFIG, V1)
     assert not left.exists()
+
+
+def test_a_process_that_comes_second_waits_for_the_first(home):
+    home.root.mkdir()
+    with (home.root / ".champion_episodes.lock").open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(stages.run, "champion_episodes", home, CONFIG, V1)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.2)
+            # Another stage does not wait.
+            with pytest.raises(FlywheelError, match="no report"):
+                stages.run("champion", home, CONFIG, V1)
+            fcntl.flock(first, fcntl.LOCK_UN)
+            assert second.result(timeout=5).counts == {"episodes": 0, "success": 0.0}
