@@ -37,7 +37,10 @@ def trainer(run: DPORun, pairs: pa.Table, base: str, folder: Path) -> tuple[Any,
         if _length(tokenizer, row) <= run.context
     ]
     if not rows:
-        raise FlywheelError(f"nothing to train on: {pairs.num_rows} pairs, none within {run.context} tokens")
+        raise FlywheelError(
+            f"nothing to train on: of {pairs.num_rows} pairs none is within {run.context} tokens; trees give pairs where "
+            "a policy now succeeds and now fails: grow more of them, or train it longer before"
+        )
     torch.manual_seed(run.seed)
     return (
         DPOTrainer(
