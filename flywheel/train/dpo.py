@@ -38,8 +38,8 @@ def trainer(run: DPORun, pairs: pa.Table, base: str, folder: Path) -> tuple[Any,
     ]
     if not rows:
         raise FlywheelError(
-            f"nothing to train on: of {pairs.num_rows} pairs none is within {run.context} tokens; trees give pairs where "
-            "a policy now succeeds and now fails: grow more of them, or train it longer before"
+            f"nothing to train on: of {pairs.num_rows} pairs none is within {run.context} tokens; trees give pairs "
+            "where a policy now succeeds and now fails: grow more of them, or train it longer before"
         )
     torch.manual_seed(run.seed)
     return (
