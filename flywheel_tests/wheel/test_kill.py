@@ -55,7 +55,7 @@ def moments(turned: Turned, seed: int) -> list[tuple[str, float]]:
     for name, stage in MOMENTS:
         key = keys.get(name, name)
         if stage == "turn_report":
-            found.append(("turn_report", rng.uniform(0, 1)))
+            found.append(("turn_report", rng.uniform(0, 0.3)))
             continue
         took = artifacts.read_json(turned.home.cycle / f"{key}.{stage}.json")["seconds"]
         found.append((f"{key} {stage}", rng.uniform(0, took)))
@@ -92,8 +92,8 @@ def names_below(folder: Path) -> Counter[str]:
 
 def test_twenty_kills_leave_no_trace(turned: Turned, tmp_path: Path):
     home = Home(tmp_path / "data")
-    done = [killed(home, line, delay) for line, delay in moments(turned, seed=1)]
-    assert sum(done) >= len(MOMENTS) - 2, "the turn came to its end before it could be killed"
+    for line, delay in moments(turned, seed=1):
+        assert killed(home, line, delay), f"the turn came to its end before it could be killed after {line!r}"
     with start(home) as last:
         out, err = last.communicate()
     assert last.returncode == 0, err[-2000:]
