@@ -63,6 +63,8 @@ def connect(path: Path | None = None, *, read_only: bool = False) -> Iterator[du
     connection = duckdb.connect(str(path) if path else ":memory:", read_only=read_only)
     try:
         connection.sql("SET TimeZone = 'UTC'")
+        # DuckDB draws its bar on standard output, which is for results.
+        connection.sql("SET enable_progress_bar = false")
         yield connection
     finally:
         connection.close()

@@ -122,3 +122,8 @@ def test_a_connection_is_in_utc_and_closed_whatever_happens() -> None:
         raise RuntimeError
     with pytest.raises(duckdb.ConnectionException):
         connection.sql("SELECT 1")
+
+
+def test_long_queries_draw_nothing_on_standard_output() -> None:
+    with warehouse.connect() as connection:
+        assert connection.sql("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]

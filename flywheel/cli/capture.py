@@ -101,7 +101,7 @@ def _print(report: Report) -> None:
     table(
         f"ingested into {report.workspace}",
         ["file", *columns.values()],
-        [(Path(f.path).name, *(getattr(f, column) for column in columns)) for f in files],
+        [("/".join(Path(f.path).parts[-2:]), *(getattr(f, column) for column in columns)) for f in files],
     )
     redacted = ", ".join(f"{count} {kind}" for kind, count in report.total.redactions.items())
     say(f"formats: {', '.join(sorted({f.format for f in report.files}))}; replaced: {redacted or 'nothing'}")
