@@ -8,8 +8,9 @@ import dagster as dg
 import msgspec
 
 from flywheel.capture import workspaces
+from flywheel.corpus.manifest import versions as corpus_versions
 from flywheel.defs import capture, corpus, evaluate, outcomes, preferences, release, rollout, train
-from flywheel.defs.partitions import days, versions
+from flywheel.defs.partitions import versions
 from flywheel.defs.resources import Wheel
 from flywheel.wheel import late, simulation
 from flywheel.wheel.versions import following
@@ -31,13 +32,11 @@ TURN = [
 day = dg.define_asset_job(
     "day",
     selection=dg.AssetSelection.assets(*DAY),
-    partitions_def=days,
     description="One day of captures and outcomes: what arrived is settled into its partition.",
 )
 turn = dg.define_asset_job(
     "turn",
     selection=dg.AssetSelection.assets(*TURN),
-    partitions_def=versions,
     description="One turn: a corpus version, trees, pairs, policies, evaluation, release, and the champion at work.",
 )
 
@@ -87,7 +86,7 @@ def nightly(context: dg.ScheduleEvaluationContext, wheel: Wheel) -> dg.RunReques
     since = newest.as_of if newest else None
     if (since and since >= midnight) or not late.arrived(wheel.home, wheel.config, after=since, until=midnight):
         return dg.SkipReason("nothing had arrived since the newest version")
-    key = following(known, midnight).key
+    key = following(known, midnight, corpus_versions(wheel.home, wheel.config.corpus)).key
     # A schedule cannot ask for a partition as a sensor can. Naming the midnight's version is idempotent, and no
     # other name can come of it: a preview in the UI names what this night's tick names, and makes nothing.
     context.instance.add_dynamic_partitions("versions", [key])
@@ -143,7 +142,7 @@ def late_outcomes(context: dg.SensorEvaluationContext, wheel: Wheel) -> dg.Senso
         return dg.SensorResult(skip_reason=f"no verdict on rows of v{newest.number} has changed", cursor=looked)
     if now - changes.latest < quiet:
         return dg.SkipReason(f"{changes.rows} verdicts have changed; waiting until outcomes are quiet for {quiet}")
-    key = following(known, now).key
+    key = following(known, now, corpus_versions(home, config.corpus)).key
     return dg.SensorResult(
         dynamic_partitions_requests=[versions.build_add_request([key])],
         run_requests=[

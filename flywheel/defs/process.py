@@ -13,7 +13,7 @@ import threading
 import time
 
 import dagster as dg
-from dagster_pipes import open_dagster_pipes
+from dagster_pipes import PipesContext, open_dagster_pipes
 
 from flywheel import settings
 from flywheel.cli import output
@@ -35,10 +35,11 @@ def run(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, stag
 def main(stage: str, key: str) -> None:
     """Run one stage and report its facts."""
     output.narrate()
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     home = settings.home()
     try:
         with open_dagster_pipes() as pipes:
+            if isinstance(pipes, PipesContext):  # by hand, it is a stand-in
+                threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
             facts = stages.run(stage, home, config.load(home), versions.parse(key))
             pipes.report_asset_materialization(
                 metadata=metadata.over_pipes(facts), data_version=facts.digest or None, asset_key=stage
@@ -49,7 +50,7 @@ def main(stage: str, key: str) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End at once when whoever started this process has been killed: it will be started again."""
+    """End at once when the orchestrator that started this process has been killed: it will start the stage again."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

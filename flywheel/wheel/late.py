@@ -36,8 +36,10 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 def exists(home: Home, config: WheelConfig, version: Version) -> bool:
-    """Whether a version of the wheel's corpus has been made."""
-    return manifest_path(home, config.corpus, version.number).exists()
+    """Whether a version of the wheel's corpus has been made, as of its time."""
+    if not manifest_path(home, config.corpus, version.number).exists():
+        return False
+    return manifest(home, config.corpus, version.number).as_of == version.as_of
 
 
 def newest(home: Home, config: WheelConfig, keys: Iterable[str]) -> Version | None:

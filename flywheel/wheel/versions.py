@@ -42,11 +42,14 @@ def among(names: Iterable[str]) -> list[Version]:
     return sorted(parse(name) for name in names if KEY.fullmatch(name))
 
 
-def following(keys: Iterable[str], as_of: datetime) -> Version:
-    """The version to make as of a moment: the one that already has this as-of, else the next number."""
+def following(keys: Iterable[str], as_of: datetime, taken: Iterable[int] = ()) -> Version:
+    """The version to make as of a moment: the one that already has this as-of, else the next number.
+
+    `taken` are numbers of versions that were made by hand, and have no key.
+    """
     known = [parse(key) for key in keys]
     as_of = as_of.astimezone(UTC).replace(microsecond=0)
     for version in known:
         if version.as_of == as_of:
             return version
-    return Version(max((v.number for v in known), default=0) + 1, as_of)
+    return Version(max((*(v.number for v in known), *taken), default=0) + 1, as_of)
