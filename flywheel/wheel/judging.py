@@ -133,18 +133,22 @@ def _rate(rate: Rate) -> Row:
 
 
 def champion(home: Home, config: WheelConfig, version: Version) -> Facts:
-    """Promote the candidate if the gate lets it through, else keep the champion; the history tells why."""
+    """Promote the candidate if the gate lets it through, else keep the champion; the history tells why.
+
+    Raises:
+        FlywheelError: when another champion has come to serve since the candidate was compared with one.
+    """
     with timed(home, version.key, "champion"):
         verdict = checks.gate(home, config, version)
-        candidate = report.load(home, version.key).entrant(verdict.candidate)
-        before = standing.incumbent(home, version)
+        judged = report.load(home, version.key)
+        candidate = judged.entrant(verdict.candidate)
         event = registry.record(
             home,
             verdict,
             policy_id=candidate.policy_id,
             digest=candidate.digest,
             report=version.key,
-            champion_id=before.policy_id if before else None,
+            champion_id=judged.entrant(verdict.champion).policy_id if verdict.champion else None,
         )
     now = standing.successor(home, version)
     return Facts(

@@ -25,7 +25,7 @@ from flywheel.wheel.config import WheelConfig
 CONFIG = WheelConfig(environments=("desk",))
 LATE = environments.get("desk").late_signal
 MONDAY = datetime(2026, 11, 2, tzinfo=UTC)
-AS_OF = MONDAY + timedelta(days=4)
+AS_OF = MONDAY + timedelta(days=6)
 
 # An answer said by two is an exact duplicate; which one stays must not hang on who came first to the disk.
 ANSWERS = ("Your refund is on its way.", "The parcel left today.", "Your refund is on its way.", "I cannot do that.")
@@ -62,7 +62,7 @@ def outcome(number: int, signal: str, value: float, arrived_at: datetime) -> Out
     )
 
 
-EPISODES = [trajectory(number) for number in range(8)]
+EPISODES = [trajectory(number) for number in range(10)]
 VERDICTS = [outcome(n, "checker", float(n not in (3, 5)), episode.arrived_at) for n, episode in enumerate(EPISODES)]
 # The first two are undone a day later, the third is confirmed on Thursday.
 UNDONE = [outcome(n, LATE, float(n == 2), MONDAY + timedelta(days=1 + n, hours=2)) for n in range(3)]
@@ -87,7 +87,7 @@ def record_with(recorder: Recorder, record: Trajectory | Outcome) -> None:
 
 
 def version_digests(home: Home) -> tuple[str, str]:
-    """What names the rows and the decisions of the wheel's version as of Friday."""
+    """What names the rows and the decisions of the wheel's version as of Sunday."""
     settle(home, CONFIG.workspace, now=AS_OF)
     decided = decide(home, versioning.spec(CONFIG), AS_OF)
     return content_digest(decided.filter(decided["kept"])["row_digest"]), decisions_digest(decided)
@@ -104,6 +104,26 @@ def expected() -> tuple[str, str]:
         return version_digests(home)
 
 
+def test_the_version_has_rows_of_every_fate(home):
+    workspaces.create(home, CONFIG.workspace)
+    with closing(Recorder(home, CONFIG.workspace, agent="test")) as recorder:
+        recorder.record(EPISODES, [*VERDICTS, *UNDONE])
+    settle(home, CONFIG.workspace, now=AS_OF)
+    decided = decide(home, versioning.spec(CONFIG), AS_OF).to_pylist()
+    assert {row["trajectory_id"]: (row["reason"], row["detail"]) for row in decided} == {
+        "t0": ("filtered", None),
+        "t1": ("filtered", None),
+        "t2": ("held out", None),
+        "t3": ("filtered", None),
+        "t4": ("kept", None),
+        "t5": ("filtered", None),
+        "t6": ("exact duplicate", "t2"),
+        "t7": ("kept", None),
+        "t8": ("pending", "2026-11-08T01:00:00Z"),
+        "t9": ("pending", "2026-11-08T13:00:00Z"),
+    }
+
+
 WAYS = st.sampled_from(("one recorder", "another recorder", "a recorder of its own", "a file", "two recorders"))
 
 
@@ -114,7 +134,7 @@ def test_any_order_and_any_way_of_arrival_give_the_same_version(data):
         home = Home(Path(folder))
         workspaces.create(home, CONFIG.workspace)
         one, another = (Recorder(home, CONFIG.workspace, agent="test") for _ in range(2))
-        for day in range(4):
+        for day in range(5):
             ended = MONDAY + timedelta(days=day, microseconds=-1)
             for record in data.draw(st.permutations(of_day(day)), label=f"day {day}"):
                 way = data.draw(WAYS, label="way")
@@ -143,7 +163,7 @@ def test_what_is_heard_after_the_as_of_time_never_changes_a_version(data):
         st.lists(
             st.builds(
                 outcome,
-                st.integers(0, 7),
+                st.integers(0, 9),
                 st.sampled_from(("checker", LATE)),
                 st.sampled_from((0.0, 1.0)),
                 st.timedeltas(timedelta(microseconds=1), timedelta(days=30)).map(lambda after: AS_OF + after),
