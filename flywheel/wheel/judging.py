@@ -164,23 +164,25 @@ def champion_episodes(home: Home, config: WheelConfig, version: Version) -> Fact
     What one champion did is found done, also when another has come to serve since.
     """
     kept = home.forthcoming / f"{version.key}.json"
-    if kept.exists():
-        return Facts(counts=artifacts.read_json(kept))
-    serving = standing.successor(home, version)
-    if serving is None:
-        return Facts(counts={"episodes": 0, "success": 0.0})
     with timed(home, version.key, "champion_episodes"):
-        actor = find(home, serving.policy_id).player(CHAMPION).actor
-        played = []
-        each = config.champion_episodes // len(config.environments)
-        for name in config.environments:
-            environment = environments.get(name)
-            tasks = environment.tasks("train", each, WORK_TASKS + version.number)
-            episodes = play(environment, tasks, actor, temperature=ACTING, seed=config.seed + version.number)
-            played += [(environment, actor, episode) for episode in episodes]
-        since = version.as_of + timedelta(minutes=1)
-        week.capture(home, config, played, since=since, key=version.key)
-        won = sum(episode.score.success for _, _, episode in played) / max(1, len(played))
-        counts = {"episodes": len(played), "success": won, "champion": serving.policy_id}
-        artifacts.write_json(kept, counts)
-    return Facts(counts=counts)
+        if not kept.exists():
+            serving = standing.successor(home, version)
+            if serving is None:
+                return Facts(counts={"episodes": 0, "success": 0.0})
+            artifacts.write_json(kept, _work(home, config, version, serving.policy_id))
+        return Facts(counts=artifacts.read_json(kept))
+
+
+def _work(home: Home, config: WheelConfig, version: Version, policy_id: str) -> Row:
+    """Play and capture the champion's episodes; returns their counts."""
+    actor = find(home, policy_id).player(CHAMPION).actor
+    each = config.champion_episodes // len(config.environments)
+    played = []
+    for name in config.environments:
+        environment = environments.get(name)
+        tasks = environment.tasks("train", each, WORK_TASKS + version.number)
+        episodes = play(environment, tasks, actor, temperature=ACTING, seed=config.seed + version.number)
+        played += [(environment, actor, episode) for episode in episodes]
+    week.capture(home, config, played, since=version.as_of + timedelta(minutes=1), key=version.key)
+    won = sum(episode.score.success for _, _, episode in played)
+    return {"episodes": len(played), "success": won / max(1, len(played)), "champion": policy_id}
