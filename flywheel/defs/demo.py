@@ -146,6 +146,9 @@ def main() -> None:
     except FlywheelError as error:
         output.fail(str(error))
         sys.exit(1)
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        output.fail("stopped; run it again to go on from here")
+        sys.exit(130)
     if demo.done:
         output.say(f"{demo.done} assets made, {demo.skipped} found done")
     else:
