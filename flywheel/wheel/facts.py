@@ -13,12 +13,11 @@ Row = dict[str, Any]
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts of one stage for one day or version.
 
-    `digest` names the content that the stage made: equal inputs give an equal digest. `failures` are rows that
-    show what a check found wrong, by the name of the check; an empty list is a check that held.
+    `digest` names the content that the stage made: equal inputs give an equal digest. Tables and plots are by
+    their titles.
     """
 
     digest: str = ""
     counts: dict[str, float | int | str] = {}
     tables: dict[str, list[Row]] = {}
     plots: dict[str, Path] = {}
-    failures: dict[str, list[Row]] = {}
