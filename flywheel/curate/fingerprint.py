@@ -52,9 +52,8 @@ def similar(left: pa.Table, right: pa.Table | None, settings: NearDuplicates) ->
             WITH words AS (
                 SELECT key, scope, side, {WORDS.format(text="text")} AS words FROM given
             )
-            SELECT row_number() OVER (ORDER BY side, key) - 1 AS item, key, scope, side, list_distinct(list_transform(
-                range(1, greatest(len(words) - {settings.shingle} + 2, 2)),
-                lambda i: md5_number_lower(array_to_string(words[i:i + {settings.shingle} - 1], ' ')))) AS runs
+            SELECT row_number() OVER (ORDER BY side, key) - 1 AS item, key, scope, side,
+                {_runs(settings.shingle)} AS runs
             FROM words WHERE len(words) > 0
             """
         )
@@ -82,6 +81,20 @@ def similar(left: pa.Table, right: pa.Table | None, settings: NearDuplicates) ->
             ORDER BY "left", "right"
             """
         ).to_arrow_table()
+
+
+def _runs(size: int) -> str:
+    """The distinct runs of so many words in the list `words`, as numbers; a shorter text is one run.
+
+    The list is zipped with itself, each time from a word further on. To cut the runs out of it inside a lambda would
+    copy the whole list for each of them: gigabytes for a long log.
+    """
+    starts = ", ".join(f"words[{start}:]" for start in range(1, size + 1))
+    parts = ", ".join(f"run[{part}]" for part in range(1, size + 1))
+    return (
+        f"list_distinct(CASE WHEN len(words) < {size} THEN [md5_number_lower(array_to_string(words, ' '))] "
+        f"ELSE list_transform(list_zip({starts}, true), lambda run: md5_number_lower(concat_ws(' ', {parts}))) END)"
+    )
 
 
 def _buckets(runs: Any, settings: NearDuplicates) -> pa.Table:

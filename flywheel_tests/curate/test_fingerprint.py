@@ -85,3 +85,8 @@ def test_nearly_all_pairs_are_found_and_none_that_is_less_alike(threshold):
     found = {tuple(sorted(pair[:2], key=int)) for pair in pairs(documents(*texts), threshold=threshold)}
     assert found <= truth
     assert len(found) >= 0.95 * len(truth) > 30
+
+
+def test_a_long_text_costs_its_length_and_no_more():
+    long = " ".join(f"word{i}" for i in range(50_000))
+    assert pairs(documents(long, f"{long} end")) == [("0", "1", 1.0)]
