@@ -16,7 +16,8 @@ class WheelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The defaults are those of `flywheel demo`; a file `wheel.toml` in the data folder overrides them by name.
 
     `episodes_a_day`, `tree_tasks`, `champion_episodes`: counts over all environments. `heldout_tasks`: counts
-    for each environment. `quiet_seconds`: how long no outcome may have arrived before late ones make a version.
+    for each environment. `aftermath_days`: after the week, until the next version; what the champion does on the first
+    of them is waited for 48 hours. `quiet_seconds`: how long no outcome may have arrived before late ones make a version.
     """
 
     workspace: str = "production"
@@ -25,7 +26,7 @@ class WheelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int = 0
     week_start: date = date(2026, 11, 2)
     working_days: int = 7
-    aftermath_days: int = 2
+    aftermath_days: int = 3
     episodes_a_day: int = 700
     filter: str = "success"
     holdout_percent: int = 25
