@@ -16,8 +16,9 @@ class WheelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The defaults are those of `flywheel demo`; a file `wheel.toml` in the data folder overrides them by name.
 
     `episodes_a_day`, `tree_tasks`, `champion_episodes`: counts over all environments. `heldout_tasks`: counts
-    for each environment. `aftermath_days`: after the week, until the next version; what the champion does on the first
-    of them is waited for 48 hours. `quiet_seconds`: how long no outcome may have arrived before late ones make a version.
+    for each environment. `aftermath_days`: from the week's end to the next version; on the first the champion acts,
+    and what it did is judged 48 hours later. `quiet_seconds`: how long no outcome may have arrived before late ones
+    make a version.
     """
 
     workspace: str = "production"
