@@ -130,6 +130,8 @@ def served(turned: Turned, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         port = free.getsockname()[1]
     served = Served(home, f"http://127.0.0.1:{port}", home.root.parent / "dagster.log")
     command = [Path(sys.executable).with_name("flywheel"), "ui", "--port", str(port)]
+    # Where this process was told to ignore an interrupt, as shells tell those in the background, that one would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with served.log.open("w") as log:
         process = subprocess.Popen(
             command,
@@ -138,8 +140,8 @@ def served(turned: Turned, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
+    signal.signal(signal.SIGINT, before)
     try:
         eventually(lambda: process.poll() is not None or _is_up(served.url), "an answer of the UI")
         assert process.poll() is None, served.log.read_text()

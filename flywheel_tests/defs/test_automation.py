@@ -73,14 +73,14 @@ def undo(home):
 
 def look(instance, cursor=None):
     """What the sensor says, and the cursor that it leaves."""
-    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"wheel": Wheel()})
-    return late_outcomes(context)
+    with dg.build_sensor_context(instance=instance, cursor=cursor, resources={"wheel": Wheel()}) as context:
+        return late_outcomes(context)
 
 
 def tick(schedule, instance, at=NIGHT):
-    return schedule(
-        dg.build_schedule_context(instance=instance, scheduled_execution_time=at, resources={"wheel": Wheel()})
-    )
+    resources = {"wheel": Wheel()}
+    with dg.build_schedule_context(instance=instance, scheduled_execution_time=at, resources=resources) as context:
+        return schedule(context)
 
 
 def why(said):
