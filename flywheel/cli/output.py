@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -20,6 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 
 # In characters: the terminal in which every table fits.
 UNBOUNDED = 100_000
+LONGEST = 500
 
 errors = Console(stderr=True)
 
@@ -31,8 +33,11 @@ def emit(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table for people on standard output; one that is too wide for the terminal stands on its side."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    """Print a table for people on standard output; one that is too wide for the terminal stands on its side.
+
+    Cells end after `LONGEST` characters: what a program reads is the JSON.
+    """
+    cells = [[_text(cell) for cell in row] for row in rows]
     drawn = _drawn(title, columns, cells)
     width = Console(width=UNBOUNDED).measure(drawn).maximum
     console = Console()
@@ -43,6 +48,17 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         sides = [[name, *(row[i] for row in cells)] for i, name in enumerate(columns)]
         drawn = _drawn(title, sides[0], sides[1:])
     console.print(drawn)
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, datetime):
+        return f"{cell:%Y-%m-%d %H:%M:%S}"
+    if isinstance(cell, list | tuple) and all(isinstance(part, str) for part in cell):
+        cell = ", ".join(cell)
+    text = str(cell)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
