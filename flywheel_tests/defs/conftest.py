@@ -164,7 +164,7 @@ def record_an_episode(home: Home, at: datetime) -> None:
 
 
 def miss_a_tick(home: Home, schedule: str, cron: str) -> None:
-    """Let Dagster believe that a schedule has been on since two days ago, while no daemon ran."""
+    """Let Dagster believe that a schedule has been on since a day ago, while no daemon ran."""
     from dagster._core.definitions.run_request import InstigatorType
     from dagster._core.remote_origin import (
         ManagedGrpcPythonEnvCodeLocationOrigin,
@@ -177,7 +177,7 @@ def miss_a_tick(home: Home, schedule: str, cron: str) -> None:
     location = ManagedGrpcPythonEnvCodeLocationOrigin(
         loadable_target_origin=LoadableTargetOrigin(module_name="flywheel.definitions"), location_name="flywheel"
     )
-    since = (datetime.now(UTC) - timedelta(days=2)).timestamp()
+    since = (datetime.now(UTC) - timedelta(days=1)).timestamp()
     with instance_of(home) as instance:
         instance.add_instigator_state(
             InstigatorState(
