@@ -13,6 +13,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -39,8 +40,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     """
     cells = [[_text(cell) for cell in row] for row in rows]
     drawn = _drawn(title, columns, cells)
-    width = Console(width=UNBOUNDED).measure(drawn).maximum
     console = Console()
+    width = Measurement.get(console, console.options.update(width=UNBOUNDED), drawn).maximum
     if not console.is_terminal:
         # A file or a pipe has no edge that something could fall off.
         console = Console(width=max(console.width, width))
