@@ -27,14 +27,15 @@ def main() -> None:
         sys.exit(1)
 
 
-from flywheel.cli import capture as capture  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import corpus as corpus  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import environments as environments  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import evaluate as evaluate  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import outcomes as outcomes  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import query as query  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import release as release  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import rollout as rollout  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import stream as stream  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import train as train  # noqa: E402 - commands register themselves on `app`
-from flywheel.cli import wheel as wheel  # noqa: E402 - commands register themselves on `app`
+# Commands register themselves on `app`, so it must stand before they are imported.
+from flywheel.cli import capture as capture
+from flywheel.cli import corpus as corpus
+from flywheel.cli import environments as environments
+from flywheel.cli import evaluate as evaluate
+from flywheel.cli import outcomes as outcomes
+from flywheel.cli import query as query
+from flywheel.cli import release as release
+from flywheel.cli import rollout as rollout
+from flywheel.cli import stream as stream
+from flywheel.cli import train as train
+from flywheel.cli import wheel as wheel
