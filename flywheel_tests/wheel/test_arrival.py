@@ -127,7 +127,7 @@ def test_the_version_has_rows_of_every_fate(home):
 WAYS = st.sampled_from(("one recorder", "another recorder", "a recorder of its own", "a file", "two recorders"))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_any_order_and_any_way_of_arrival_give_the_same_version(data):
     with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +156,7 @@ def test_any_order_and_any_way_of_arrival_give_the_same_version(data):
         another.close()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.data())
 def test_what_is_heard_after_the_as_of_time_never_changes_a_version(data):
     heard = data.draw(
