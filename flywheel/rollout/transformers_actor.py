@@ -8,6 +8,7 @@ from typing import Any
 
 from flywheel import environments
 from flywheel.environments.protocol import Act, Situation
+from flywheel.rollout import threads
 from flywheel.rollout.quiet import quiet
 from flywheel.schema import FlywheelError, Step
 from flywheel.views.messages import parse_assistant, to_messages
@@ -49,6 +50,7 @@ class TransformersActor:
                 self._tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
                 loaded: Any = AutoModelForCausalLM.from_pretrained(model)
             self._model = loaded.to(device).eval()
+            threads.suit(self._model)
         except (OSError, ValueError) as error:
             raise FlywheelError(f"there is no causal model {str(model)!r}: {error}") from error
         if self._tokenizer.pad_token is None:

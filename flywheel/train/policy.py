@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flywheel.rollout import threads
 from flywheel.schema import FlywheelError
 from flywheel.train.config import Size
 
@@ -33,7 +34,9 @@ def scratch(tokenizer: Any, size: Size, context: int, seed: int) -> Any:
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(seed)
-    return Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(config)
+    threads.suit(model)
+    return model
 
 
 def load(model: str) -> tuple[Any, Any]:
@@ -53,6 +56,7 @@ def load(model: str) -> tuple[Any, Any]:
         raise FlywheelError(f"the tokenizer of {model!r} has no chat template; take an instruction-tuned model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    threads.suit(loaded)
     return loaded, tokenizer
 
 
