@@ -6,8 +6,8 @@ from flywheel import environments
 from flywheel.curate.split import split_of
 from flywheel.environments.cases import case_of
 from flywheel.environments.protocol import Split
-from flywheel.environments.vocabulary import example_episodes, vocabulary, words
 from flywheel.schema import FlywheelError
+from flywheel_tests.environments.vocabulary import example_episodes, vocabulary, words
 
 NAMES = environments.names()
 SPLITS: tuple[Split, Split] = ("train", "heldout")
