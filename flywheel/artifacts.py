@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -36,6 +37,16 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_tree(root: Path) -> None:
+    """Make everything below a folder durable, where something else has written it."""
+    for place in (root, *root.rglob("*")):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file durably: a reader sees the old bytes or the new ones, never some of each."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +71,12 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return msgspec.json.decode(path.read_bytes())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

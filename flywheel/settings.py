@@ -53,6 +53,10 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "corpora"
 
     @property
+    def derived(self) -> Path:
+        return self.root / "derived"
+
+    @property
     def trees(self) -> Path:
         return self.root / "trees"
 
