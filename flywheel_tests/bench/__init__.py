@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: at tiny sizes they run, and what they count adds up."""
