@@ -1,0 +1,334 @@
+"""Derived tables: what is computed from the content of captured rows, once a row, kept in Lance file by file."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flywheel import artifacts, warehouse
+from flywheel.schema import TRAJECTORIES, FlywheelError
+from flywheel.settings import Home
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+# The file format; a newer one is a decision, not a side effect of an upgrade.
+DATA_STORAGE_VERSION = "2.1"
+
+# What every derived row is known by. `id` is no primary key: captures may hold one id in two files.
+KEYS = pa.schema([("id", pa.string()), ("content_digest", pa.string()), ("file", pa.string())])
+
+# Bytes of Parquet in one commit: many small arrivals become few fragments, and a kill loses at most so much work.
+GROUP_BYTES = 512 << 20
+
+# What is computed at a time.
+BATCH_ROWS = 8192
+BATCH_BYTES = 32 << 20
+
+# Fragments of fewer rows are merged by `compact`; a full one is never rewritten.
+FRAGMENT_ROWS = 1 << 17
+
+# Age in days of no version: only what no version holds is cleaned.
+_NEVER = timedelta(days=365_000)
+
+# Names in one deletion.
+_NAMES = 1000
+
+
+class Derivation(msgspec.Struct, frozen=True, kw_only=True):
+    """What is computed from each captured row, and from nothing else.
+
+    `columns` are the columns of captures that `compute` is given; it answers with one row of `schema` for each row,
+    in their order. `recipe` changes whenever equal content would give other values: it is part of the table's name,
+    so a new recipe is a new table and the old one stays as it is.
+    """
+
+    name: str
+    recipe: str
+    columns: tuple[str, ...]
+    schema: pa.Schema
+    compute: Callable[[pa.Table], pa.Table]
+
+    @property
+    def table(self) -> str:
+        """The name of the table's folder without its suffix."""
+        return f"{self.name}-{hashlib.sha256(self.recipe.encode()).hexdigest()[:12]}"
+
+    @property
+    def rows(self) -> pa.Schema:
+        """The columns of the table: id, content_digest, file, then those of `schema`."""
+        return pa.schema([*KEYS, *self.schema])
+
+
+def folder(home: Home, workspace: str, derivation: Derivation) -> Path:
+    """Where a derived table of a workspace lies."""
+    return home.derived / workspace / f"{derivation.table}.lance"
+
+
+def bring(
+    home: Home,
+    workspace: str,
+    derivation: Derivation,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> LanceDataset:
+    """Bring a derived table up to date with the captures, and open it; where there are no captures it is empty.
+
+    Rows of captures files that are not in it are computed and appended, several files a commit; rows of files that
+    are gone are deleted. Each commit holds whole files, so a killed run goes on where it stopped, and two runs at once
+    take turns. Memory does not grow with the captures. `progress` is told the rows done and all rows to do.
+
+    Raises:
+        FlywheelError: when the table is damaged or cannot be written, or `compute` breaks its contract.
+    """
+    import lance
+
+    path = folder(home, workspace, derivation)
+    with _held(path) as lock:
+        if not _exists(path):
+            shutil.rmtree(path, ignore_errors=True)
+            with _writing(lock, path):
+                lance.write_dataset(
+                    derivation.rows.empty_table(), str(path), mode="create", data_storage_version=DATA_STORAGE_VERSION
+                )
+        with reading(path):
+            dataset = lance.dataset(str(path))
+            if _interrupted(lock):
+                dataset.cleanup_old_versions(
+                    older_than=_NEVER, delete_unverified=True, error_if_tagged_old_versions=False
+                )
+                _settled(lock)
+            present = _files(dataset)
+        captured = {file.name: file for file in warehouse.files(home.captures, workspace)}
+        gone = sorted(present - captured.keys())
+        if gone:
+            with _writing(lock, path):
+                for start in range(0, len(gone), _NAMES):
+                    dataset.delete(f"file IN ({', '.join(map(_text, gone[start : start + _NAMES]))})")
+        missing = [
+            (file, metadata)
+            for name, file in captured.items()
+            if name not in present and (metadata := pq.read_metadata(file)).num_rows
+        ]
+        told = _teller(sum(metadata.num_rows for _, metadata in missing), progress)
+        for group in _groups(missing):
+            computed = _Computed(derivation, group, told)
+            with _writing(lock, path):
+                try:
+                    lance.write_dataset(computed.reader(), dataset, mode="append")
+                except Exception as error:
+                    raise computed.error or error from None
+        return opened(home, workspace, derivation)
+
+
+def opened(home: Home, workspace: str, derivation: Derivation) -> LanceDataset:
+    """A derived table as it stands.
+
+    Raises:
+        FlywheelError: when it was never brought, or cannot be opened.
+    """
+    import lance
+
+    path = folder(home, workspace, derivation)
+    if not _exists(path):
+        raise FlywheelError(f"nothing has been derived yet for workspace {workspace!r}: {path} is not there; bring it")
+    with reading(path):
+        return lance.dataset(str(path))
+
+
+def remake(
+    home: Home,
+    workspace: str,
+    derivation: Derivation,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> LanceDataset:
+    """Delete a derived table, damaged or not, and bring it again from the captures."""
+    path = folder(home, workspace, derivation)
+    with _held(path) as lock:
+        # A table without versions does not exist: killed from here on, the next `bring` begins anew.
+        shutil.rmtree(path / "_versions", ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
+        _settled(lock)
+    return bring(home, workspace, derivation, progress=progress)
+
+
+def compact(home: Home, workspace: str, derivation: Derivation, older_than: timedelta) -> int:
+    """Merge the small fragments of a derived table and drop its Lance versions older than given; bytes reclaimed.
+
+    A reader of a version that is dropped loses its files: leave those young that a reader may still be reading.
+
+    Raises:
+        FlywheelError: when the table was never brought, or is damaged.
+    """
+    path = folder(home, workspace, derivation)
+    with _held(path) as lock:
+        dataset = opened(home, workspace, derivation)
+        with reading(path), _writing(lock, path):
+            dataset.optimize.compact_files(target_rows_per_fragment=FRAGMENT_ROWS, batch_size=1024, num_threads=1)
+            cleaned = dataset.cleanup_old_versions(
+                older_than=older_than, delete_unverified=True, error_if_tagged_old_versions=False
+            )
+        return cleaned.bytes_removed
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """What goes wrong while a derived table is read, as an error that says what to do.
+
+    Raises:
+        FlywheelError: when a file of the table is missing or damaged.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise FlywheelError(
+            f"the derived table {path} is missing or damaged ({_first_line(error)}); nothing is lost: "
+            "it is made again from the captures by `flywheel corpus rebuild`, or on next use when its folder is removed"
+        ) from error
+
+
+class _Computed:
+    """The derived rows of captures files, a batch at a time, and the error that ended them early."""
+
+    def __init__(
+        self, derivation: Derivation, files: list[tuple[Path, pq.FileMetaData]], told: Callable[[int], None]
+    ) -> None:
+        self.derivation = derivation
+        self.files = files
+        self.told = told
+        self.error: FlywheelError | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.derivation.rows, self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        # Lance tells what was raised here as text only, so it is kept.
+        for file, metadata in self.files:
+            try:
+                for batch in _read(file, metadata, self.derivation.columns):
+                    yield from _derived(self.derivation, batch, file.name).to_batches()
+                    self.told(len(batch))
+            except Exception as error:
+                why = f"{self.derivation.name!r} could not be derived from {file} ({_first_line(error)})"
+                self.error = error if isinstance(error, FlywheelError) else FlywheelError(why)
+                raise self.error from error
+
+
+def _read(file: Path, metadata: pq.FileMetaData, columns: Iterable[str]) -> Iterator[pa.Table]:
+    """The rows of a captures file in columns of `TRAJECTORIES`, a few megabytes at a time."""
+    wanted = pa.schema([TRAJECTORIES.field(name) for name in dict.fromkeys(("id", "content_digest", *columns))])
+    size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    rows = max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1)))
+    with pq.ParquetFile(file, metadata=metadata, pre_buffer=False, buffer_size=1 << 20) as parquet:
+        for batch in parquet.iter_batches(rows, columns=wanted.names):
+            yield pa.Table.from_batches([batch]).select(wanted.names).cast(wanted)
+
+
+def _derived(derivation: Derivation, batch: pa.Table, file: str) -> pa.Table:
+    computed = derivation.compute(batch.select(derivation.columns))
+    if len(computed) != len(batch) or computed.schema.names != derivation.schema.names:
+        raise FlywheelError(
+            f"the derivation {derivation.name!r} gave {len(computed)} rows of {computed.schema.names} "
+            f"for {len(batch)} rows; it owes one row of {derivation.schema.names} each"
+        )
+    computed = computed.cast(derivation.schema)
+    named = pa.array([file], pa.string()).take(pa.array([0] * len(batch)))
+    return pa.Table.from_arrays(
+        [batch["id"], batch["content_digest"], named, *computed.columns], schema=derivation.rows
+    )
+
+
+def _groups(files: list[tuple[Path, pq.FileMetaData]]) -> Iterator[list[tuple[Path, pq.FileMetaData]]]:
+    """Files in their order, as many at a time as `GROUP_BYTES` hold, at least one."""
+    group: list[tuple[Path, pq.FileMetaData]] = []
+    size = 0
+    for file, metadata in files:
+        more = file.stat().st_size
+        if group and size + more > GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append((file, metadata))
+        size += more
+    if group:
+        yield group
+
+
+def _files(dataset: LanceDataset) -> set[str]:
+    """The captures files whose rows a table holds."""
+    found: set[str] = set()
+    for batch in dataset.scanner(columns=["file"], batch_size=1 << 16).to_batches():
+        found.update(batch.column(0).unique().to_pylist())
+    return found
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[BinaryIO]:
+    """Hold a table against other writers; a holder that dies lets go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{path.stem}.lock").open("a+b") as lock:
+        flock(lock, LOCK_EX)
+        yield lock
+
+
+@contextmanager
+def _writing(lock: BinaryIO, path: Path) -> Iterator[None]:
+    """Write to a table under its lock: on the disk when this ends, marked in the lock's file while it lasts."""
+    lock.truncate(0)
+    lock.write(b"writing")
+    lock.flush()
+    try:
+        yield
+        artifacts.fsync_tree(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise FlywheelError(
+            f"the derived table {path} could not be written ({_first_line(error)}); what it held before stands: "
+            "mend the cause, and run this again"
+        ) from error
+    _settled(lock)
+
+
+def _interrupted(lock: BinaryIO) -> bool:
+    """Whether the last writer died, or failed, while it wrote: its files may lie there in no version."""
+    lock.seek(0)
+    return bool(lock.read(1))
+
+
+def _settled(lock: BinaryIO) -> None:
+    lock.truncate(0)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a table was ever committed: a folder that a first write left unfinished holds no manifest."""
+    return any(path.glob("_versions/*.manifest"))
+
+
+def _teller(total: int, progress: Callable[[int, int], None] | None) -> Callable[[int], None]:
+    """Counts rows towards a total, and tells `progress` of both."""
+    done = 0
+
+    def told(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if progress:
+            progress(done, total)
+
+    return told
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
