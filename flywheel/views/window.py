@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,10 +33,10 @@ class Windows(msgspec.Struct, frozen=True):
 
 
 def windows(tokenizer: PreTrainedTokenizerBase, steps: Sequence[Step], tools: str, max_tokens: int) -> Windows:
-    """Cut a conversation into windows of at most `max_tokens` tokens.
+    """Cut a conversation into windows of at most `max_tokens` tokens; one that fits is one window.
 
-    Every window opens with the steps up to the first user's (the system prompt and the task), then shows a run of
-    whole groups (an assistant's step with the tool results that answer it): earlier ones for context, in up to
+    Every other window opens with the steps up to the first user's (the system prompt and the task), then shows a run
+    of whole groups (an assistant's step with the tool results that answer it): earlier ones for context, in up to
     half of the room, then the ones that it trains. Only where that does not fit is a turn shown alone behind its
     context, without the results that follow it, and with less context. So is each turn that a template would show
     otherwise once others follow, so that the model is trained on what it would see.
@@ -47,6 +48,8 @@ def windows(tokenizer: PreTrainedTokenizerBase, steps: Sequence[Step], tools: st
     made: list[Window] = []
     left_out: list[int] = []
     todo = [index for index, step in enumerate(steps) if step.role == "assistant"]
+    if whole := cut.whole(todo):
+        return Windows([whole], ())
     while todo:
         window = cut.window(todo)
         if window is None:
@@ -69,7 +72,7 @@ def recent(tokenizer: PreTrainedTokenizerBase, steps: Sequence[Step], tools: str
 
 
 class _Cut:
-    """One conversation being cut: its opening, its groups as ranges of steps, and about how many tokens each takes."""
+    """One conversation being cut: its opening, and its groups as ranges of steps."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, steps: Sequence[Step], tools: str, max_tokens: int) -> None:
         self.tokenizer, self.steps, self.tools, self.max_tokens = tokenizer, steps, tools, max_tokens
@@ -77,13 +80,32 @@ class _Cut:
         turns = [index for index, step in enumerate(steps) if step.role == "assistant"]
         self.opening = users[0] + 1 if users else (turns or [len(steps)])[0]
         self.groups = _groups(steps, self.opening)
-        sizes = _sizes(tokenizer, steps)
-        self.sizes = [sum(sizes[start:end]) for start, end in self.groups]
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        """About how many tokens each step takes."""
+        return _sizes(self.tokenizer, self.steps)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """About how many tokens each group takes."""
+        return [sum(self.tokens[start:end]) for start, end in self.groups]
+
+    @cached_property
+    def room(self) -> int:
+        """The tokens that the opening leaves to the groups."""
         try:
-            taken = len(render(tokenizer, steps[: self.opening], tools, ()).input_ids)
+            taken = len(render(self.tokenizer, self.steps[: self.opening], self.tools, ()).input_ids)
         except FlywheelError:
-            taken = sum(sizes[: self.opening])
-        self.room = max_tokens - taken
+            taken = sum(self.tokens[: self.opening])
+        return self.max_tokens - taken
+
+    def whole(self, turns: Sequence[int]) -> Window | None:
+        """The window that shows all steps and trains all turns; None where it does not fit, or there is no turn."""
+        everything = list(range(len(self.steps)))
+        with suppress(HistoryRewritten):
+            return self._first([everything], turns) if turns else None
+        return None
 
     def window(self, todo: Sequence[int]) -> Window | None:
         """The window that trains the first turn of `todo`, and as many after it as fit; None where none can."""
