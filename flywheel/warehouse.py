@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flywheel import artifacts
+
+CONTENT_NAME = re.compile(r"[0-9a-f]{24}")
 
 
 def partition(root: Path, workspace: str, day: date) -> Path:
@@ -40,6 +43,11 @@ def append(root: Path, table: pa.Table) -> list[Path]:
             artifacts.write_bytes(path, data)
         written.append(path)
     return written
+
+
+def named_digest(path: Path) -> str | None:
+    """The digest that a table's file bears as its name: the beginning of its SHA-256; None where it bears another."""
+    return path.stem if CONTENT_NAME.fullmatch(path.stem) else None
 
 
 def files(root: Path, workspace: str | None = None, day: date | None = None) -> list[Path]:

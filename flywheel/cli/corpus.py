@@ -20,7 +20,9 @@ corpus_app = typer.Typer(help="Corpus: versions, what changed between them, and 
 app.add_typer(corpus_app, name="corpus")
 
 MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
-Reference = Annotated[str, typer.Argument(help="A corpus, as NAME@v3; NAME alone is its newest version.")]
+Reference = Annotated[
+    str, typer.Argument(help="A version, as NAME@v3, NAME@BRANCH or NAME@TAG; NAME alone is its newest on main.")
+]
 
 
 @app.command()
@@ -36,11 +38,12 @@ def snapshot(
         typer.Option(help="Take what had arrived by this moment (UTC); now unless given.", formats=MOMENTS),
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="A reward policy (TOML or JSON).")] = None,
+    branch: Annotated[str, typer.Option(help="The branch of the corpus that gets the version.")] = "main",
     json: Json = False,
 ) -> None:
     """Freeze what a workspace has captured as the next version of a corpus.
 
-    Filter and reward policy are those of the corpus's newest version unless given; for a first version the wheel's
+    Filter and reward policy are those of the branch's newest version unless given; for a first version the wheel's
     own in its workspace, else `success` by the signal `reward`. Held-out tasks are kept aside whatever the filter
     says. The same demand as of the same moment is the same version.
 
@@ -57,7 +60,7 @@ def snapshot(
     workspaces.require(home(), workspace)
     now = datetime.now(UTC)
     moment = now if as_of is None else as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
-    spec = _spec(workspace, to)
+    spec = _spec(workspace, to, branch)
     if filter is not None:
         spec = msgspec.structs.replace(spec, filter=filter)
     if policy is not None:
@@ -65,7 +68,7 @@ def snapshot(
     settle(home(), workspace, now=min(now, moment))
     if moment > now:
         say(f"{moment.isoformat()} lies ahead: what arrives until then will be missing from this version")
-    made = freeze(home(), to, spec, moment)
+    made = freeze(home(), to, spec, moment, branch=branch)
     refresh(home())
     if not made.candidates:
         say(f"nothing had arrived in {workspace} by {moment.isoformat()}: the version is empty")
@@ -73,20 +76,20 @@ def snapshot(
         emit(made)
         return
     say(f"{made.name}@v{made.version} {'made' if made.created else 'is already that'}: digest {made.digest[:12]}")
-    _print_reasons(made)
+    print_reasons(made)
 
 
-def _spec(workspace: str, corpus: str) -> Spec:
+def _spec(workspace: str, corpus: str, branch: str) -> Spec:
     """What the corpus was asked for last, else what the wheel asks of its workspace, else the default."""
-    from flywheel.corpus.manifest import manifest, versions
-    from flywheel.curate.spec import Spec, spec_of
+    from flywheel.corpus.manifest import branches, manifest
+    from flywheel.curate.spec import Spec
     from flywheel.wheel.config import load
     from flywheel.wheel.versioning import spec
 
-    if versions(home(), corpus):
-        newest = manifest(home(), corpus)
+    if branch in branches(home(), corpus):
+        newest = manifest(home(), corpus, branch)
         if newest.recipe["workspace"] == workspace:
-            return spec_of(newest.recipe)
+            return newest.spec
     config = load(home())
     return spec(config) if workspace == config.workspace else Spec(workspace=workspace)
 
@@ -109,35 +112,47 @@ def list_corpora(json: Json = False) -> None:
 
 
 @corpus_app.command("log")
-def log(name: Annotated[str, typer.Argument(help="The corpus.")], json: Json = False) -> None:
-    """List the versions of a corpus, newest first.
+def log(
+    name: Annotated[str, typer.Argument(help="The corpus.")],
+    branch: Annotated[str | None, typer.Option(help="One branch; all unless given.")] = None,
+    json: Json = False,
+) -> None:
+    """List the versions of a corpus, newest first, with their branches and tags.
 
     Example: flywheel corpus log airline
+
+    Example: flywheel corpus log airline --branch strict --json
     """
     from flywheel.corpus import history, reference
+    from flywheel.corpus.manifest import tags
 
-    manifests = history.log(home(), reference.parse(name)[0])
+    name = reference.parse(name)[0]
+    manifests = history.log(home(), name, branch)
+    labels = {m.version: [t.name for t in tags(home(), name) if t.version == m.version] for m in manifests}
     if json:
         fields = (
             "name",
             "version",
+            "branch",
             "digest",
             "as_of",
             "rows",
             "splits",
             "candidates",
             "reasons",
-            "parent",
+            "parents",
             "created_at",
         )
-        emit([{field: getattr(m, field) for field in fields} for m in manifests])
+        emit([{field: getattr(m, field) for field in fields} | {"tags": labels[m.version]} for m in manifests])
         return
-    columns = ["version", "as of", "train", "held out", "of", "filter", "digest"]
+    columns = ["version", "branch", "from", "as of", "train", "held out", "of", "filter", "digest", "tags"]
     rows = []
     for m in manifests:
         sides = (m.splits.get("train", 0), m.splits.get("heldout", 0))
         moment = f"{m.as_of:%Y-%m-%d %H:%M}"
-        rows.append((f"v{m.version}", moment, *sides, m.candidates, m.recipe["filter"], m.digest[:8]))
+        parents = ", ".join(f"v{parent}" for parent in m.parents)
+        about = (m.candidates, m.recipe["filter"], m.digest[:8], labels[m.version])
+        rows.append((f"v{m.version}", m.branch, parents, moment, *sides, *about))
     table(name, columns, rows)
 
 
@@ -147,17 +162,18 @@ def show(version: Reference, json: Json = False) -> None:
 
     Example: flywheel corpus show airline@v1 --json
     """
-    from flywheel.corpus import history, reference
+    from flywheel.corpus import reference
+    from flywheel.corpus.manifest import manifest
 
-    found = history.show(home(), *reference.parse(version))
+    found = manifest(home(), *reference.parse(version))
     if json:
         emit(found)
         return
-    fields = ("digest", "as_of", "parent", "rows", "splits", "candidates", "recipe_hash", "created_at", "created_with")
+    fields = ("branch", "digest", "as_of", "parents", "rows", "splits", "candidates", "recipe_hash", "created_at")
     rows = [(field, getattr(found, field)) for field in fields]
     rows += [(f"recipe: {key}", value) for key, value in sorted(found.recipe.items())]
     table(f"{found.name}@v{found.version}", ["field", "value"], rows)
-    _print_reasons(found)
+    print_reasons(found)
 
 
 @corpus_app.command("why")
@@ -181,7 +197,7 @@ def why(
         return
     where = told.get("source", "unknown source") + (f", line {told['source_line']}" if told.get("source_line") else "")
     say(f"{told['trajectory_id']} of task {told.get('task_id')} by {told.get('agent')}, from {where}")
-    columns = ["corpus", "version", "kept", "split", "reason", "detail", "reward", "state"]
+    columns = ["corpus", "version", "branch", "kept", "split", "reason", "detail", "reward", "state"]
     table("decisions", columns, [[decision[column] for column in columns] for decision in told["decisions"]])
     columns = ["signal", "value", "source", "observed_at", "arrived_at", "counted_in"]
     table("outcomes", columns, [[fact[column] for column in columns] for fact in told["outcomes"]])
@@ -190,8 +206,8 @@ def why(
 @corpus_app.command("diff")
 def diff(
     name: Annotated[str, typer.Argument(help="The corpus.")],
-    a: Annotated[str, typer.Argument(help="The version before, as v1.")],
-    b: Annotated[str, typer.Argument(help="The version after, as v2.")],
+    a: Annotated[str, typer.Argument(help="The version before: v1, a branch or a tag.")],
+    b: Annotated[str, typer.Argument(help="The version after: v2, a branch or a tag.")],
     limit: Annotated[int, typer.Option(help="Rows to print; --json gives all.")] = 40,
     json: Json = False,
 ) -> None:
@@ -202,7 +218,7 @@ def diff(
     from flywheel.corpus import reference
     from flywheel.corpus.diff import diff as compare
 
-    told = compare(home(), name, reference.number(a), reference.number(b))
+    told = compare(home(), name, reference.within(a), reference.within(b))
     if json:
         emit(told)
         return
@@ -221,49 +237,6 @@ def _printed(row: dict[str, Any]) -> tuple[Any, ...]:
     return (row["trajectory_id"], row["change"], row["why"], *sides, facts)
 
 
-@corpus_app.command("verify")
-def verify(version: Reference, json: Json = False) -> None:
-    """Read every row of a version and compare it with its digests; ends with 1 where something is wrong.
-
-    Example: flywheel corpus verify airline@v1
-    """
-    from flywheel.corpus import reference
-    from flywheel.corpus.rebuild import verify as check
-
-    wrong = check(home(), *reference.parse(version))
-    if json:
-        emit({"version": version, "whole": not wrong, "wrong": wrong})
-    else:
-        say("\n".join(wrong) if wrong else f"{version} is whole")
-    if wrong:
-        raise typer.Exit(1)
-
-
-@corpus_app.command("rebuild")
-def rebuild(version: Reference, json: Json = False) -> None:
-    """Decide a version again from the raw captures, compare, and restore its data where that is missing or damaged.
-
-    Ends with 1 where the captures no longer give the version; it stays as it is.
-
-    Example: flywheel corpus rebuild airline@v1
-    """
-    from flywheel.corpus import reference
-    from flywheel.corpus.rebuild import rebuild as again
-
-    result = again(home(), *reference.parse(version))
-    if json:
-        emit(result)
-    elif result.same:
-        done = f"; restored {' and '.join(result.restored)}" if result.restored else ""
-        say(f"{result.name}@v{result.version} has the same digest, {result.digest[:12]}{done}")
-    else:
-        say(f"{result.name}@v{result.version} is {result.expected[:12]}; the captures now give {result.digest[:12]}")
-        columns = ["trajectory_id", "change", "before", "now"]
-        table("rows that differ", columns, [[row[column] for column in columns] for row in result.differences])
-    if not result.same:
-        raise typer.Exit(1)
-
-
-def _print_reasons(of: Any) -> None:
+def print_reasons(of: Any) -> None:
     title = f"{of.candidates} candidates, {of.rows} rows"
     table(title, ["reason", "candidates"], sorted(of.reasons.items(), key=lambda item: -item[1]))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
 import msgspec
 
 from flywheel import warehouse
-from flywheel.corpus import relations
-from flywheel.corpus.manifest import manifest, names
+from flywheel.corpus import decisions, relations
+from flywheel.corpus.manifest import Manifest, folder, load, names, versions
 from flywheel.corpus.relations import WHOLE
+from flywheel.curate.decide import DECISIONS
 from flywheel.outcomes.join import JOINED, statement
 from flywheel.outcomes.policy import RewardPolicy
-from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES
+from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
 # Where an id was written twice, the row that arrived first stands, as in every snapshot.
@@ -65,10 +67,7 @@ def views(home: Home) -> dict[str, str]:
         "quarantine": f"SELECT * FROM {warehouse.scan_sql(home.quarantine, QUARANTINE)}",
         "versions": "SELECT name AS corpus, * EXCLUDE (name) FROM "
         + relations.json(home.corpora, f"{WHOLE}/versions/v*.json", relations.MANIFESTS),
-        # A version that was not finished has no manifest, and its decisions do not count.
-        "decisions": "SELECT corpus, version, trajectory_id AS candidate, * EXCLUDE (corpus, version) FROM "
-        + relations.parquet(home.corpora, f"{WHOLE}/decisions/v*.parquet", relations.DECISIONS)
-        + " SEMI JOIN versions USING (corpus, version)",
+        "decisions": _decisions(home),
         "corpus_rows": "SELECT corpus, version, trajectory_id, split, reward, success, state, row_digest "
         "FROM decisions WHERE kept",
         "pairs": f"SELECT * FROM {relations.parquet(home.pairs, f'{WHOLE}/pairs.parquet', relations.PAIRS)}",
@@ -105,9 +104,30 @@ def create(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
         connection.sql(f"CREATE VIEW {name} AS {select}")
 
 
+def _decisions(home: Home) -> str:
+    """The decisions of every version that has a manifest this release reads."""
+    parts = [
+        f"SELECT {relations.text(of.name)} AS corpus, {of.version}::INTEGER AS version, trajectory_id AS candidate, * "
+        f"FROM {decisions.relation(home, of)}"
+        for of in _manifests(home)
+        if all((folder(home, of.name) / path).exists() for path in of.decision_files)
+    ]
+    nothing = "SELECT NULL::VARCHAR AS corpus, NULL::INTEGER AS version, NULL::VARCHAR AS candidate, * "
+    return " UNION ALL ".join(parts) or f"{nothing} FROM {relations.nothing_of(DECISIONS)}"
+
+
+def _manifests(home: Home) -> list[Manifest]:
+    found = []
+    for name in names(home):
+        for version in versions(home, name):
+            with suppress(FlywheelError):
+                found.append(load(home, name, version))
+    return found
+
+
 def _joined(home: Home) -> str:
     """The verdicts as of now, by the reward policy of the newest version made of each workspace, else the default."""
-    newest = sorted((manifest(home, name) for name in names(home)), key=lambda of: of.created_at)
+    newest = sorted(_manifests(home), key=lambda of: of.created_at)
     policies = {of.recipe["workspace"]: msgspec.convert(of.recipe["reward_policy"], RewardPolicy) for of in newest}
     folders = sorted(path.name.removeprefix("workspace=") for path in home.captures.glob("workspace=*"))
     parts = [

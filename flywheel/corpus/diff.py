@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from flywheel import warehouse
-from flywheel.corpus.history import decisions
+from flywheel.corpus.decisions import decisions
 from flywheel.corpus.manifest import Manifest, manifest
 from flywheel.outcomes.ledger import facts
 from flywheel.settings import Home
@@ -16,7 +16,7 @@ from flywheel.settings import Home
 Row = dict[str, Any]
 
 
-def diff(home: Home, name: str, a: int, b: int) -> Row:
+def diff(home: Home, name: str, a: int | str | None, b: int | str | None) -> Row:
     """What version `b` has that `a` has not, the other way, and what both have with another verdict.
 
     Gives `rows`, one a trajectory whose membership or row changed: trajectory_id, `change` (`in`, `out` or
@@ -31,8 +31,8 @@ def diff(home: Home, name: str, a: int, b: int) -> Row:
     """
     before, after = manifest(home, name, a), manifest(home, name, b)
     with warehouse.connect() as connection:
-        connection.register("a", decisions(home, name, before.version))
-        connection.register("b", decisions(home, name, after.version))
+        connection.register("a", decisions(home, before))
+        connection.register("b", decisions(home, after))
         same, rows = _changes(connection)
     ledger = _ledger(home, [before, after], rows)
     for row in rows:

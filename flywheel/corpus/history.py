@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from flywheel import warehouse
-from flywheel.corpus.manifest import Manifest, decisions_path, manifest, names, versions
+from flywheel.corpus import decisions
+from flywheel.corpus.manifest import Manifest, load, manifest, names, versions
 from flywheel.outcomes.ledger import facts
 from flywheel.schema import TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
@@ -30,38 +28,19 @@ CANDIDATE = (
 )
 
 
-def log(home: Home, name: str) -> list[Manifest]:
-    """The manifests of a corpus, newest first.
+def log(home: Home, name: str, branch: str | None = None) -> list[Manifest]:
+    """The manifests of a corpus, or of one branch of it, newest first.
 
     Raises:
-        FlywheelError: when there is no such corpus.
+        FlywheelError: when there is no such corpus or branch.
     """
-    newest = manifest(home, name)
-    return [manifest(home, name, version) for version in reversed(versions(home, name)) if version <= newest.version]
+    known = versions(home, name, branch)
+    if not known:
+        manifest(home, name, branch)  # says what there is
+    return [load(home, name, version) for version in reversed(known)]
 
 
-def show(home: Home, name: str, version: int | None = None) -> Manifest:
-    """The manifest of a version; of the newest where none is named."""
-    return manifest(home, name, version)
-
-
-def decisions(home: Home, name: str, version: int) -> pa.Table:
-    """Every candidate's decision in a version, ordered by trajectory_id.
-
-    Raises:
-        FlywheelError: when the version is unknown or its decisions are gone.
-    """
-    manifest(home, name, version)
-    path = decisions_path(home, name, version)
-    if not path.exists():
-        raise FlywheelError(
-            f"the decisions of {name}@v{version} are missing; restore them from the captures with: "
-            f"flywheel corpus rebuild {name}@v{version}"
-        )
-    return pq.read_table(path)
-
-
-def why(home: Home, name: str | None, row_id: str, version: int | None = None) -> Row:
+def why(home: Home, name: str | None, row_id: str, version: int | str | None = None) -> Row:
     """What each version decided on a candidate and why, back to its source line and its ledger rows.
 
     `row_id` is a trajectory's id or the beginning of one. Without a name all corpora are asked, without a version
@@ -80,13 +59,14 @@ def why(home: Home, name: str | None, row_id: str, version: int | None = None) -
     ]
     found: list[Row] = []
     for of in asked:
-        table = decisions(home, of.name, of.version)
-        found += [row | {"as_of": of.as_of} for row in _beginning(table, row_id)]
+        about = {"corpus": of.name, "version": of.version, "branch": of.branch}
+        table = decisions.where(home, of, "starts_with(trajectory_id, $prefix)", prefix=row_id)
+        found += [about | row | {"as_of": of.as_of} for row in table.to_pylist()]
     ids = sorted({row["trajectory_id"] for row in found})
     if row_id in ids:
         ids = [row_id]
     if len(ids) != 1:
-        where = f"{name}@v{version}" if version else name or "any corpus"
+        where = f"{name}@{version}" if version else name or "any corpus"
         raise FlywheelError(
             f"{row_id!r} begins the ids of {len(ids)} candidates ({', '.join(ids[:3])}, ...); write more of it"
             if ids
@@ -99,22 +79,15 @@ def why(home: Home, name: str | None, row_id: str, version: int | None = None) -
     heard = [(f"{row['corpus']}@v{row['version']}", {s["outcome_id"] for s in row["signals"]}) for row in found]
     return {
         **_captured(home, workspace, ids[0]),
-        "decisions": [{k: row[k] for k in row if k not in ("trajectory_id", "row_digest")} for row in found],
+        "decisions": [
+            {k: row[k] for k in row if k not in ("trajectory_id", "content_digest", "row_digest")} for row in found
+        ],
         "outcomes": [
             {k: fact[k] for k in fact if k not in ("workspace", "trajectory_id")}
             | {"counted_in": [version for version, ids in heard if fact["id"] in ids]}
             for fact in facts(home, workspace, as_of=last, trajectory_id=ids[0]).to_pylist()
         ],
     }
-
-
-def _beginning(table: pa.Table, prefix: str) -> list[Row]:
-    with warehouse.connect() as connection:
-        connection.register("decided", table)
-        begins = connection.sql(
-            "SELECT * FROM decided WHERE starts_with(trajectory_id, $prefix)", params={"prefix": prefix}
-        )
-        return begins.to_arrow_table().to_pylist()
 
 
 def _captured(home: Home, workspace: str, trajectory_id: str) -> Row:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from flywheel import warehouse
-from flywheel.corpus import store
-from flywheel.corpus.content import content_digest, decisions_digest, kept_rows, write_decisions
-from flywheel.corpus.manifest import Manifest, decisions_path, locked, manifest
+from flywheel import artifacts, warehouse
+from flywheel.corpus import decisions, selection
+from flywheel.corpus.manifest import Manifest, folder, locked, manifest, manifest_path
+from flywheel.corpus.verify import inputs_wrong, unreadable
+from flywheel.curate import derived, prepared
 from flywheel.curate.decide import decide
-from flywheel.curate.spec import spec_of
-from flywheel.schema import FlywheelError, trajectory_of
-from flywheel.schema import content_digest as said_digest
+from flywheel.curate.spec import RECIPE_VERSION, Spec
+from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
 Row = dict[str, Any]
@@ -24,9 +25,10 @@ Row = dict[str, Any]
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     """What a rebuild found: the digest that stands (`expected`), the one the captures give now, and the differences.
 
-    `restored` names what was missing or damaged and has been written anew: `rows`, `decisions`, or both. `differences`
-    has one entry for each kept row that is not the same: trajectory_id, `change` (`gained`, `lost` or `changed`),
-    and the reasons before and now.
+    `restored` names what was missing or damaged and has been written anew: `content`, `decisions`, or both.
+    `causes` says what is not as it was when the version was made: files of captures or outcomes, or the rules.
+    `differences` has one entry for each kept row that is not the same: trajectory_id, `change` (`gained`, `lost` or
+    `changed`), and on both sides (`before`, `now`) the reason, its detail, and the reward.
     """
 
     name: str
@@ -35,70 +37,53 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     same: bool
     restored: tuple[str, ...]
+    causes: tuple[str, ...]
     differences: list[Row]
 
 
-def rebuild(home: Home, name: str, version: int | None = None) -> Rebuilt:
-    """Decide a version again from the captures, and compare. What stands is never changed, only restored.
+def rebuild(home: Home, name: str, ref: int | str | None = None, *, raw: bool = False) -> Rebuilt:
+    """Decide a version again, and compare. What stands is never changed, only restored.
+
+    `raw` computes from the captures alone all that decisions lean on (texts, fingerprints), beside what is there; else
+    what was computed once is taken as it is. A version that other rules made is decided by those of this release.
 
     Raises:
-        FlywheelError: when there is no such version, or this release has other rules than the one that made it.
+        FlywheelError: when there is no such version.
     """
-    of = manifest(home, name, version)
-    spec = spec_of(of.recipe)
+    of = manifest(home, name, ref)
+    spec = msgspec.convert({k: v for k, v in of.recipe.items() if k != "recipe_version"}, Spec)
     with locked(home, name):
-        decided = decide(home, spec, of.as_of)
-        return _compare(home, of, decided)
+        content = _restore_content(home, of)
+        if raw:
+            with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=home.root) as scratch:
+                for place in (home.captures, home.outcomes):
+                    if place.exists():
+                        (Path(scratch) / place.name).symlink_to(place)
+                decided = decide(Home(Path(scratch)), spec, of.as_of)
+        else:
+            decided = decide(home, spec, of.as_of)
+        return _compare(home, of, decided, content)
 
 
 def restored(home: Home, of: Manifest, decided: pa.Table) -> Manifest:
-    """The version as it stands, with its data restored where it is missing or damaged. The caller holds the corpus.
+    """The version as it stands, with its decisions restored where they are missing. The caller holds the corpus.
 
     Raises:
         FlywheelError: when `decided` gives other rows.
     """
-    result = _compare(home, of, decided)
+    result = _compare(home, of, decided, ())
     if not result.same:
         shown = ", ".join(f"{row['trajectory_id']} {row['change']}" for row in result.differences[:5])
         raise FlywheelError(
-            f"{of.name}@v{of.version} cannot be made again: {len(result.differences)} rows differ ({shown}); "
-            "captures or outcomes that had arrived by its as-of time were added or removed since. "
-            f"See: flywheel corpus rebuild {of.name}@v{of.version}"
+            f"{of.ref} cannot be made again: {len(result.differences)} rows differ ({shown}); "
+            f"{'; '.join(result.causes) or 'captures or outcomes from before its as-of time were added'}. "
+            f"See: flywheel corpus rebuild {of.ref}"
         )
-    return of
+    return manifest(home, of.name, of.version)
 
 
-def verify(home: Home, name: str, version: int | None = None) -> list[str]:
-    """What is wrong with a version as it is stored, without its captures; nothing where it is whole.
-
-    Every row is read, its content hashed again and compared with its decision; the digests are taken anew.
-    """
-    of = manifest(home, name, version)
-    try:
-        decided = _stored_decisions(home, of)
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
-        return [f"the decisions cannot be read: {error}"]
-    wrong = []
-    if decisions_digest(decided) != of.decisions_digest:
-        wrong.append("the decisions are not those of the manifest")
-    try:
-        rows = store.rows(home, of.name, of.version)
-    except (FlywheelError, OSError, ValueError) as error:
-        return [*wrong, f"the rows cannot be read: {error}"]
-    if content_digest(rows["row_digest"]) != of.digest:
-        wrong.append("the rows do not have the digest of the manifest")
-    kept = decided.filter(decided["kept"])
-    if rows["id"].to_pylist() != kept["trajectory_id"].to_pylist():
-        wrong.append("the rows are not the candidates that were kept")
-    for batch in rows.to_batches(max_chunksize=256):
-        for row in batch.to_pylist():
-            if said_digest(trajectory_of(row)) != row["content_digest"]:
-                wrong.append(f"the content of row {row['id']} is not what was captured")
-    return wrong
-
-
-def _compare(home: Home, of: Manifest, decided: pa.Table) -> Rebuilt:
-    digest = content_digest(decided.filter(decided["kept"])["row_digest"])
+def _compare(home: Home, of: Manifest, decided: pa.Table, done: tuple[str, ...]) -> Rebuilt:
+    digest = selection.digest(decided.filter(decided["kept"])["row_digest"])
     same = digest == of.digest
     return Rebuilt(
         name=of.name,
@@ -106,48 +91,58 @@ def _compare(home: Home, of: Manifest, decided: pa.Table) -> Rebuilt:
         expected=of.digest,
         digest=digest,
         same=same,
-        restored=_restore(home, of, decided) if same else (),
+        restored=(*done, *_restore_decisions(home, of, decided)) if same else done,
+        causes=() if same else _causes(home, of),
         differences=[] if same else _differences(home, of, decided),
     )
 
 
-def _restore(home: Home, of: Manifest, decided: pa.Table) -> tuple[str, ...]:
-    """Write anew what is missing or damaged, from decisions that give the version's digest."""
-    done = []
-    expected = kept_rows(home, of.recipe["workspace"], of.as_of, decided)
-    try:
-        whole = store.rows(home, of.name, of.version).equals(expected)
-    except (FlywheelError, OSError, ValueError):
-        whole = False
-    if not whole:
-        store.write(home, of, expected)
-        done.append("rows")
-    try:
-        whole = decisions_digest(_stored_decisions(home, of)) == of.decisions_digest
-    except (OSError, pa.ArrowInvalid, KeyError):
-        whole = False
-    if not whole and decisions_digest(decided) == of.decisions_digest:
-        write_decisions(home, of, decided)
-        done.append("decisions")
-    return tuple(done)
+def _restore_content(home: Home, of: Manifest) -> tuple[str, ...]:
+    """Compute anew from the captures what cannot be read of the content."""
+    workspace = of.recipe["workspace"]
+    if not unreadable(home, workspace):
+        return ()
+    derived.remake(home, workspace, prepared.ROWS)
+    return ("content",)
 
 
-def _stored_decisions(home: Home, of: Manifest) -> pa.Table:
-    table = pq.read_table(decisions_path(home, of.name, of.version))
-    return table.drop_columns(["corpus", "version"])
+def _restore_decisions(home: Home, of: Manifest, decided: pa.Table) -> tuple[str, ...]:
+    """Write all decisions anew where the stored ones are not those of the manifest, and these are."""
+    try:
+        whole = decisions.digest(decisions.decisions(home, of)) == of.decisions_digest
+    except FlywheelError:
+        whole = False
+    if whole or decisions.digest(decided) != of.decisions_digest:
+        return ()
+    # A file that holds them all needs no other; versions that lean on it find in it what they found before.
+    path = f"decisions/v{of.version}.parquet"
+    artifacts.write_parquet(folder(home, of.name) / path, decided)
+    artifacts.write_json(manifest_path(home, of.name, of.version), msgspec.structs.replace(of, decision_files=(path,)))
+    return ("decisions",)
+
+
+def _causes(home: Home, of: Manifest) -> tuple[str, ...]:
+    causes = inputs_wrong(home, of)
+    if of.recipe.get("recipe_version") != RECIPE_VERSION:
+        causes.append(
+            f"rules of version {of.recipe.get('recipe_version')} made it, and these are version {RECIPE_VERSION}"
+        )
+    return tuple(causes)
 
 
 def _differences(home: Home, of: Manifest, decided: pa.Table) -> list[Row]:
+    side = "CASE WHEN {0}.trajectory_id IS NOT NULL THEN struct_pack(reason := {0}.reason, detail := {0}.detail, "
+    side += "reward := {0}.reward) END"
     with warehouse.connect() as connection:
         connection.register("now", decided)
-        connection.register("before", _stored_decisions(home, of))
+        connection.register("before", decisions.decisions(home, of))
         return (
             connection.sql(
-                """
+                f"""
                 SELECT trajectory_id,
                     CASE WHEN NOT coalesce(b.kept, false) THEN 'gained' WHEN NOT coalesce(n.kept, false) THEN 'lost'
                         ELSE 'changed' END AS change,
-                    b.reason AS before, n.reason AS now
+                    {side.format("b")} AS before, {side.format("n")} AS now
                 FROM before AS b FULL JOIN now AS n USING (trajectory_id)
                 WHERE (b.kept OR n.kept)
                     AND (b.kept IS DISTINCT FROM n.kept OR b.row_digest IS DISTINCT FROM n.row_digest)

@@ -11,20 +11,6 @@ from flywheel import warehouse
 # Names that begin with a dot are writes under way.
 WHOLE = "[!.]*"
 
-DECISIONS = {
-    "corpus": "VARCHAR",
-    "version": "INTEGER",
-    "trajectory_id": "VARCHAR",
-    "kept": "BOOLEAN",
-    "split": "VARCHAR",
-    "reason": "VARCHAR",
-    "detail": "VARCHAR",
-    "reward": "DOUBLE",
-    "success": "BOOLEAN",
-    "state": "VARCHAR",
-    "signals": "STRUCT(signal VARCHAR, value DOUBLE, outcome_id VARCHAR)[]",
-    "row_digest": "VARCHAR",
-}
 MANIFESTS = {
     "name": "VARCHAR",
     "version": "INTEGER",
@@ -35,7 +21,8 @@ MANIFESTS = {
     "rows": "BIGINT",
     "reasons": "JSON",
     "splits": "JSON",
-    "parent": "INTEGER",
+    "branch": "VARCHAR",
+    "parents": "INTEGER[]",
     "recipe": "JSON",
 }
 PAIRS = {

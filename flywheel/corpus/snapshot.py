@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 
@@ -11,11 +10,21 @@ import pyarrow as pa
 
 from flywheel import artifacts, warehouse
 from flywheel.capture import workspaces
-from flywheel.corpus import store
-from flywheel.corpus.content import content_digest, decisions_digest, kept_rows, write_decisions
-from flywheel.corpus.manifest import Manifest, locked, manifest, manifest_path, versions
-from flywheel.corpus.rebuild import rebuild as rebuild
+from flywheel.corpus import decisions, selection
+from flywheel.corpus.gc import retired, sweep
+from flywheel.corpus.manifest import (
+    SCHEMA_VERSION,
+    Manifest,
+    branches,
+    load,
+    locked,
+    manifest,
+    manifest_path,
+    tags,
+    versions,
+)
 from flywheel.corpus.rebuild import restored
+from flywheel.corpus.reference import MAIN, checked_ref
 from flywheel.curate.decide import decide
 from flywheel.curate.spec import Spec
 from flywheel.outcomes.join import sql_moment
@@ -29,69 +38,125 @@ class Snapshot(Manifest, frozen=True, kw_only=True):
     created: bool
 
 
-def snapshot(home: Home, name: str, spec: Spec, as_of: datetime, *, version: int | None = None) -> Snapshot:
-    """The next version of a corpus, or the newest one where it already is what is asked for.
+def snapshot(
+    home: Home, name: str, spec: Spec, as_of: datetime, *, version: int | None = None, branch: str = MAIN
+) -> Snapshot:
+    """The next version of a corpus on a branch, or the newest one where it already is what is asked for.
 
     `version` asks for one number: made where it is free, found where it was made of the same recipe and as-of
     time (its data is restored from the captures where it is damaged). Killed at any moment and called again, it
     ends in the same version with the same digest. Records that wait in journals are not seen: settle them first.
 
     Raises:
-        FlywheelError: for an unknown workspace, a filter that cannot be read, a number that stands for something
-            else, or a version that the captures no longer give.
+        FlywheelError: for an unknown workspace or branch, a filter that cannot be read, a number that stands for
+            something else, or a version that the captures no longer give.
     """
     workspaces.require(home, spec.workspace)
     sql_moment(as_of)  # refuses a moment without a time zone
     as_of = as_of.astimezone(UTC)
     with locked(home, name):
+        sweep(home, name)
+        heads = branches(home, name)
+        if branch != MAIN and branch not in heads:
+            there = ", ".join(heads) or "none"
+            raise FlywheelError(
+                f"corpus {name!r} has no branch {branch!r} (there are: {there}); begin it with: "
+                f"flywheel corpus branch {name} {branch}"
+            )
         known = versions(home, name)
-        decided = decide(home, spec, as_of)
         if version in known:
-            found = manifest(home, name, version)
-            if (found.recipe_hash, found.as_of) != (spec.recipe_hash, as_of):
-                raise FlywheelError(
-                    f"{name}@v{version} is another snapshot (as of {found.as_of.isoformat()}, recipe "
-                    f"{found.recipe_hash[:12]}); versions never change: "
-                    f"leave the number to flywheel, or take v{known[-1] + 1}"
-                )
-            return _snapshot(restored(home, found, decided), created=False)
-        if version is None and known:
-            newest = manifest(home, name)
-            asked = (spec.recipe_hash, as_of, decisions_digest(decided))
+            return _found(home, load(home, name, version), spec, as_of)
+        parents = [v for v in known if load(home, name, v).branch == branch and (version is None or v < version)]
+        if version is None and version in retired(home, name):
+            raise FlywheelError(f"{name}@v{version} was removed; its number is never given again")
+        decided = decide(home, spec, as_of)
+        if version is None and parents:
+            newest = load(home, name, parents[-1])
+            asked = (spec.recipe_hash, as_of, decisions.digest(decided))
             if (newest.recipe_hash, newest.as_of, newest.decisions_digest) == asked:
                 return _snapshot(newest, created=False)
-        number = version or max(known, default=0) + 1
-        earlier = [v for v in known if v < number]
-        made = _manifest(home, name, number, spec, as_of, decided, max(earlier, default=None))
-        store.clear(home, name)
-        store.write(home, made, kept_rows(home, spec.workspace, as_of, decided))
-        write_decisions(home, made, decided)
-        artifacts.write_json(manifest_path(home, name, number), made)
-        return _snapshot(made, created=True)
+        number = version or next_number(home, name)
+        return _snapshot(make(home, name, number, branch, spec, as_of, decided, tuple(parents[-1:])), created=True)
 
 
-def _manifest(
-    home: Home, name: str, version: int, spec: Spec, as_of: datetime, decided: pa.Table, parent: int | None
+def branch(home: Home, name: str, new: str, spec: Spec | None = None, ref: int | str | None = None) -> Snapshot:
+    """Begin a branch: its first version decides as of the same time as the version that it leaves, by another spec.
+
+    Nothing of the captured content is copied: the branch is a selection of its own. Without a spec it begins with
+    that of the version it leaves. A branch that was begun alike before is found.
+
+    Raises:
+        FlywheelError: when the name is taken, or there is no such version.
+    """
+    checked_ref(new, "branch")
+    with locked(home, name):
+        sweep(home, name)
+        base = manifest(home, name, ref)
+        spec = spec or base.spec
+        if any(tag.name == new for tag in tags(home, name)):
+            raise FlywheelError(f"corpus {name!r} has a tag {new!r}; take another name for the branch")
+        if new in branches(home, name):
+            first = load(home, name, versions(home, name, new)[0])
+            if (first.recipe_hash, first.as_of, first.parents) == (spec.recipe_hash, base.as_of, (base.version,)):
+                return _snapshot(first, created=False)
+            raise FlywheelError(
+                f"corpus {name!r} has a branch {new!r} already, from v{first.parent} on; go on with: "
+                f"flywheel snapshot {spec.workspace} --to {name} --branch {new}"
+            )
+        decided = decide(home, spec, base.as_of)
+        number = next_number(home, name)
+        return _snapshot(make(home, name, number, new, spec, base.as_of, decided, (base.version,)), created=True)
+
+
+def next_number(home: Home, name: str) -> int:
+    """The number after all that were ever given. The caller holds the corpus."""
+    return max([*versions(home, name), *retired(home, name)], default=0) + 1
+
+
+def make(
+    home: Home,
+    name: str,
+    version: int,
+    branch: str,
+    spec: Spec,
+    as_of: datetime,
+    decided: pa.Table,
+    parents: tuple[int, ...],
 ) -> Manifest:
+    """Write a version: what its decisions change, then its manifest. The caller holds the corpus."""
+    before = load(home, name, parents[0]) if parents else None
     kept = decided.filter(decided["kept"])
-    return Manifest(
+    made = Manifest(
         name=name,
         version=version,
-        digest=content_digest(kept["row_digest"]),
-        decisions_digest=decisions_digest(decided),
+        branch=branch,
+        digest=selection.digest(kept["row_digest"]),
+        decisions_digest=decisions.digest(decided),
         as_of=as_of,
         rows=kept.num_rows,
         splits=_counts(kept["split"]),
         candidates=decided.num_rows,
         reasons=_counts(decided["reason"]),
-        parent=parent,
+        parents=parents,
+        decision_files=decisions.write(home, name, version, decided, before),
         recipe=spec.recipe(),
         recipe_hash=spec.recipe_hash,
         inputs=_inputs(home, spec.workspace, as_of),
-        schema_version=store.SCHEMA_VERSION,
+        schema_version=SCHEMA_VERSION,
         created_at=datetime.now(UTC),
         created_with={package: package_version(package) for package in ("flywheel", "pylance", "duckdb", "pyarrow")},
     )
+    artifacts.write_json(manifest_path(home, name, version), made)
+    return made
+
+
+def _found(home: Home, found: Manifest, spec: Spec, as_of: datetime) -> Snapshot:
+    if (found.recipe_hash, found.as_of) != (spec.recipe_hash, as_of):
+        raise FlywheelError(
+            f"{found.ref} is another snapshot (as of {found.as_of.isoformat()}, recipe {found.recipe_hash[:12]}); "
+            f"versions never change: leave the number to flywheel, or take v{next_number(home, found.name)}"
+        )
+    return _snapshot(restored(home, found, decide(home, spec, as_of)), created=False)
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
@@ -100,13 +165,12 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _inputs(home: Home, workspace: str, as_of: datetime) -> dict[str, str]:
-    """The digest of each file that may hold a row that had arrived."""
+    """The digest of each file that may hold a row that had arrived; a file that is named by its content says it."""
     digests = {}
     for root in (home.captures, home.outcomes):
         for path in warehouse.files(root, workspace):
             if path.parent.name <= f"day={arrival_day(as_of).isoformat()}":
-                with path.open("rb") as file:
-                    digests[str(path.relative_to(home.root))] = hashlib.file_digest(file, "sha256").hexdigest()
+                digests[str(path.relative_to(home.root))] = warehouse.named_digest(path) or artifacts.file_digest(path)
     return digests
 
 

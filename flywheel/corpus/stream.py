@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
-from flywheel.corpus import store
+from flywheel.corpus import selection, store
 from flywheel.corpus.manifest import Manifest, manifest
 from flywheel.schema import FlywheelError, Step
 from flywheel.settings import Home
 from flywheel.views.window import windows
 
 if TYPE_CHECKING:
-    from lance import LanceDataset
     from transformers import PreTrainedTokenizerBase
 
 # Rows that are read at once, and blocks that are mixed: at most BLOCK * WINDOW rows are held.
@@ -35,7 +35,7 @@ class RenderedRow(msgspec.Struct, frozen=True):
 def stream(
     home: Home,
     name: str,
-    version: int | None = None,
+    version: int | str | None = None,
     *,
     split: str = "train",
     columns: Sequence[str] | None = None,
@@ -73,8 +73,10 @@ def _rows(
     block: int,
     window: int,
 ) -> Iterator[dict[str, Any]]:
-    dataset = store.opened(home, of)
-    positions = _positions(dataset, split)
+    if split not in selection.SPLITS:
+        raise FlywheelError(f"there is no split {split!r}; it is train or heldout")
+    keys = selection.selected(home, of, split)
+    positions = np.arange(keys.num_rows)
     blocks = [positions[start : start + block] for start in range(0, len(positions), block)]
     seed, epoch = order
     # The order of blocks is common to all workers; each mixes rows with a chance of its own.
@@ -83,21 +85,13 @@ def _rows(
         blocks = [blocks[i] for i in chance.permutation(len(blocks))]
     mine = blocks[share[0] :: share[1]]
     mix = None if seed is None else np.random.default_rng([seed, epoch, *share])
-    wanted = list(columns) if columns is not None else store.ROWS.names
     for start in range(0, len(mine), window):
         held: list[dict[str, Any]] = []
         for rows in mine[start : start + window]:
-            held += dataset.take(rows.tolist(), columns=wanted).to_pylist()
+            for table in store.of_keys(home, of, keys.take(pa.array(rows)), columns):
+                held += table.to_pylist()
         for index in range(len(held)) if mix is None else mix.permutation(len(held)):
             yield held[index]
-
-
-def _positions(dataset: LanceDataset, split: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where the rows of a split lie in the dataset, in order of id."""
-    if split not in ("train", "heldout"):
-        raise FlywheelError(f"there is no split {split!r}; it is train or heldout")
-    sides = dataset.to_table(columns=["split"], scan_in_order=True)["split"].to_numpy()
-    return np.flatnonzero(sides == split)
 
 
 def rendered(

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
 
 from flywheel import warehouse
 from flywheel.curate import filter as filters
+from flywheel.curate import prepared
 from flywheel.curate.dedupe import near_duplicates
-from flywheel.curate.fingerprint import EPISODE
+from flywheel.curate.fingerprint import texts
 from flywheel.curate.spec import Spec
 from flywheel.curate.split import split_of
-from flywheel.outcomes.join import HEARD, first_arrivals, joined, sql_moment
+from flywheel.outcomes.join import HEARD, joined
 from flywheel.settings import Home
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
 
 DECISIONS = pa.schema(
     [
         ("trajectory_id", pa.string()),
+        ("content_digest", pa.string()),
         ("kept", pa.bool_()),
         ("split", pa.string()),
         ("reason", pa.string()),
@@ -55,24 +61,26 @@ def decide(home: Home, spec: Spec, as_of: datetime) -> pa.Table:
 
     `row_digest` is SHA-256 over id, content, reward, success and split: equal on every machine.
 
+    What follows from a captured row's content alone is computed once and found again by every later call; what is
+    decided here is decided for all candidates together, so a version that is made from another by a few late outcomes
+    equals one that is made from nothing.
+
     Raises:
         FlywheelError: when the filter is no condition on the columns of `filter.COLUMNS`.
     """
     with warehouse.connect() as connection:
-        arrivals = first_arrivals(home, spec.workspace, sql_moment(as_of))
+        rows = prepared.bring(home, spec.workspace)
+        connection.register("captured", prepared.light(rows, as_of))
         connection.register("verdicts", joined(home, spec.workspace, spec.reward_policy, as_of))
         connection.sql(
-            f"""
-            CREATE TABLE candidates AS
-            SELECT a.* EXCLUDE (id, steps, tools, metadata), v.*
-            FROM {arrivals} AS a JOIN verdicts AS v ON v.trajectory_id = a.id
-            """
+            "CREATE TABLE candidates AS SELECT c.* EXCLUDE (id), v.* "
+            "FROM captured AS c JOIN verdicts AS v ON v.trajectory_id = c.id"
         )
         _split(connection, spec)
         candidates = connection.sql(f"SELECT {', '.join(filters.COLUMNS)} FROM candidates").to_arrow_table()
         connection.register("filtered", filters.passes(candidates, spec.filter))
         _rank(connection)
-        _near(connection, arrivals, spec)
+        _near(connection, rows, spec)
         return _decisions(connection, spec).cast(DECISIONS)
 
 
@@ -105,20 +113,18 @@ def _rank(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _near(connection: duckdb.DuckDBPyConnection, arrivals: str, spec: Spec) -> None:
+def _near(connection: duckdb.DuckDBPyConnection, rows: LanceDataset, spec: Spec) -> None:
     """Table `near`: the near duplicates among rows of different content."""
-    unlike = "FROM ranked WHERE trajectory_id = original"
     if spec.near_duplicates is None:
         connection.sql("CREATE TABLE near (trajectory_id VARCHAR, duplicate_of VARCHAR)")
         return
-    episodes = connection.sql(
-        f"""
-        SELECT r.trajectory_id, r.task_id, r.rank, e.text
-        FROM (SELECT * {unlike}) AS r JOIN (
-            SELECT id, {EPISODE} AS text FROM {arrivals} WHERE id IN (SELECT trajectory_id {unlike})
-        ) AS e ON e.id = r.trajectory_id
-        """
+    unlike = connection.sql(
+        "SELECT trajectory_id AS id, content_digest, task_id, rank FROM ranked "
+        "WHERE trajectory_id = original ORDER BY id"
     ).to_arrow_table()
+    said = [texts(batch)["text"] for batch in prepared.batches(rows, unlike, ["id", "steps"])]
+    text = pa.chunked_array([chunk for column in said for chunk in column.chunks], pa.string())
+    episodes = unlike.rename_columns({"id": "trajectory_id"}).append_column("text", text)
     connection.register("near", near_duplicates(episodes, spec.near_duplicates))
 
 
@@ -141,7 +147,7 @@ def _decisions(connection: duckdb.DuckDBPyConnection, spec: Spec) -> pa.Table:
             FROM candidates AS c JOIN splits AS s USING (task_group)
             LEFT JOIN ranked AS r USING (trajectory_id) LEFT JOIN near AS n USING (trajectory_id)
         )
-        SELECT trajectory_id, reason IN ('kept', 'held out') AS kept, split, reason,
+        SELECT trajectory_id, content_digest, reason IN ('kept', 'held out') AS kept, split, reason,
             CASE reason
                 WHEN 'pending' THEN strftime(matures_at, '%Y-%m-%dT%H:%M:%SZ')
                 WHEN 'conflicting' THEN array_to_string(list_sort(list_distinct(

@@ -14,15 +14,9 @@ from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def weights_digest(model: Path) -> str:
     """SHA-256 over the weight files of a model's folder, in name order."""
-    digests = [file_digest(path) for path in sorted(model.glob("*.safetensors"))]
+    digests = [artifacts.file_digest(path) for path in sorted(model.glob("*.safetensors"))]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -36,7 +30,7 @@ def describe_data(home: Home, data: str) -> dict[str, Any]:
     if path.suffix == ".parquet":
         if not path.is_file():
             raise FlywheelError(f"there is no file of trajectories {data}")
-        return {"trajectories": str(path), "digest": file_digest(path)}
+        return {"trajectories": str(path), "digest": artifacts.file_digest(path)}
     from flywheel.corpus import reference
     from flywheel.corpus.manifest import manifest
 

@@ -66,7 +66,7 @@ def plan(config: Run, home: Home) -> tuple[str, dict[str, Any]]:
         lineage["data"] = inputs.describe_data(home, config.data)
     else:
         lineage["pairs"] = [
-            {"path": str(path), "digest": inputs.file_digest(path)} for path in inputs.pair_files(config.pairs)
+            {"path": str(path), "digest": artifacts.file_digest(path)} for path in inputs.pair_files(config.pairs)
         ]
     choices = msgspec.to_builtins(config)
     digests = [lineage["base"].get("digest", ""), lineage.get("data", {}).get("digest", "")]

@@ -12,8 +12,8 @@ import msgspec
 from flywheel import warehouse
 from flywheel.capture import journal
 from flywheel.capture.journal import Began, Told, Whole
-from flywheel.corpus.manifest import decisions_path, manifest, manifest_path
-from flywheel.curate.spec import spec_of
+from flywheel.corpus.decisions import relation
+from flywheel.corpus.manifest import manifest, manifest_path
 from flywheel.outcomes.join import joined
 from flywheel.schema import OUTCOMES, TRAJECTORIES
 from flywheel.settings import Home
@@ -71,17 +71,15 @@ def unsettled(home: Home, config: WheelConfig) -> Unsettled | None:
 
 def changes(home: Home, config: WheelConfig, version: Version, now: datetime) -> Changes:
     """Verdicts on the version's kept rows that the outcomes known now no longer bear out."""
-    decisions = decisions_path(home, config.corpus, version.number)
-    policy = spec_of(manifest(home, config.corpus, version.number).recipe).reward_policy
-    verdicts = joined(home, config.workspace, policy, now)
+    of = manifest(home, config.corpus, version.number)
+    verdicts = joined(home, config.workspace, of.spec.reward_policy, now)
     with warehouse.connect() as connection:
         connection.register("verdicts", verdicts)
         [(rows,)] = connection.sql(
-            """
-            SELECT count(*) FROM read_parquet($decisions) AS d JOIN verdicts AS v USING (trajectory_id)
+            f"""
+            SELECT count(*) FROM {relation(home, of)} AS d JOIN verdicts AS v USING (trajectory_id)
             WHERE d.kept AND (v.success IS DISTINCT FROM d.success OR v.reward IS DISTINCT FROM d.reward)
-            """,
-            params={"decisions": str(decisions)},
+            """
         ).fetchall()
         [(latest,)] = connection.sql(
             f"""

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from flywheel import environments, warehouse
 from flywheel.capture.settle import settle
-from flywheel.corpus.manifest import decisions_path, manifest, versions
+from flywheel.corpus.decisions import relation
+from flywheel.corpus.manifest import load, manifest, versions
 from flywheel.corpus.rebuild import rebuild
+from flywheel.corpus.reference import MAIN
 from flywheel.corpus.snapshot import snapshot
 from flywheel.curate.spec import Spec
 from flywheel.outcomes.policy import checked
@@ -74,16 +76,16 @@ def facts(home: Home, config: WheelConfig, version: Version) -> Facts:
 
 def changed(home: Home, config: WheelConfig, version: Version) -> int:
     """Rows whose verdict stood in the version before and differs in this one: what late outcomes changed."""
-    if version.number == 1:
+    of = manifest(home, config.corpus, version.number)
+    if of.parent not in versions(home, config.corpus):
         return 0
-    before, now = (decisions_path(home, config.corpus, number) for number in (version.number - 1, version.number))
+    before = relation(home, load(home, config.corpus, of.parent))
     with warehouse.connect() as connection:
         [(count,)] = connection.sql(
-            """
-            SELECT count(*) FROM read_parquet($before) AS b JOIN read_parquet($now) AS n USING (trajectory_id)
+            f"""
+            SELECT count(*) FROM {before} AS b JOIN {relation(home, of)} AS n USING (trajectory_id)
             WHERE b.state = 'resolved' AND (n.state, n.success) IS DISTINCT FROM (b.state, b.success)
-            """,
-            params={"before": str(before), "now": str(now)},
+            """
         ).fetchall()
     return count
 
@@ -91,7 +93,7 @@ def changed(home: Home, config: WheelConfig, version: Version) -> int:
 def table(home: Home, config: WheelConfig) -> list[Row]:
     """One column a version: candidates, rows in, out by reason, and rows changed by late outcomes."""
     columns: dict[str, dict[str, object]] = {}
-    for number in versions(home, config.corpus):
+    for number in versions(home, config.corpus, MAIN):
         of = manifest(home, config.corpus, number)
         columns[f"v{number}"] = {
             "as of": f"{of.as_of:%Y-%m-%d %H:%M}",

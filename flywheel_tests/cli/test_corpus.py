@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from flywheel.cli import app
 from flywheel.corpus import store
+from flywheel.curate import derived, prepared
 from flywheel.schema import FlywheelError
 from flywheel_tests.corpus.conftest import MONDAY, TUESDAY, trajectory, verdict, write
 from flywheel_tests.views.conftest import MARKED, byte_level
@@ -58,12 +59,12 @@ def test_the_same_demand_is_the_same_version(support):
 
 def test_show_has_what_scripts_rely_on(support):
     shown = said("corpus", "show", "desk@v1")
-    assert {"version", "digest", "as_of", "rows", "candidates", "reasons", "parent", "recipe"} <= set(shown)
-    assert (shown["version"], shown["parent"], shown["candidates"]) == (1, None, 12)
+    assert {"version", "digest", "as_of", "rows", "candidates", "reasons", "parents", "recipe"} <= set(shown)
+    assert (shown["version"], shown["parents"], shown["candidates"]) == (1, [], 12)
     assert shown["recipe"]["filter"] == "reward > 0"
     # The second version took filter and reward policy over from the first.
     newest = said("corpus", "show", "desk")
-    assert (newest["version"], newest["parent"], newest["recipe_hash"]) == (2, 1, shown["recipe_hash"])
+    assert (newest["version"], newest["parents"], newest["recipe_hash"]) == (2, [1], shown["recipe_hash"])
     assert [m["version"] for m in said("corpus", "log", "desk")] == [2, 1]
     assert [m["name"] for m in said("corpus", "list")] == ["desk"]
 
@@ -82,12 +83,33 @@ def test_diff_and_why_name_the_late_outcome(support):
 def test_verify_and_rebuild_end_with_1_where_something_is_wrong(support):
     assert said("corpus", "verify", "desk@v1")["whole"]
     assert said("corpus", "rebuild", "desk@v1")["same"]
-    for data in store.folder(support, "desk").glob("data/*.lance"):
+    for data in derived.folder(support, "support", prepared.ROWS).glob("data/*.lance"):
         data.write_bytes(b"damaged")
     assert not said("corpus", "verify", "desk@v1", code=1)["whole"]
-    assert said("corpus", "rebuild", "desk@v1")["restored"] == ["rows"]
+    assert said("corpus", "rebuild", "desk@v1")["restored"] == ["content"]
     write(support, outcomes=[verdict(5, 0.0, "reopened", MONDAY)])
     assert [d["trajectory_id"] for d in said("corpus", "rebuild", "desk@v1", code=1)["differences"]] == ["t005"]
+
+
+def test_a_branch_is_begun_listed_merged_and_given_up(support):
+    made = said("corpus", "branch", "desk", "short", "--from", "v1", "--filter", "n_steps < 3")
+    assert (made["version"], made["branch"], made["parents"]) == (3, "short", [1])
+    assert [(b["branch"], b["version"]) for b in said("corpus", "branch", "desk")] == [("main", 2), ("short", 3)]
+    assert [m["version"] for m in said("corpus", "log", "desk", "--branch", "short")] == [3]
+    assert said("snapshot", "support", "--to", "desk", "--branch", "short")["recipe"]["filter"] == "n_steps < 3"
+    merged = said("corpus", "merge", "desk", "short")
+    assert (merged["branch"], merged["parents"], merged["recipe"]["filter"]) == ("main", [2, 4], "n_steps < 3")
+    assert said("corpus", "branch", "desk", "short", "--delete")["removed"] == [3, 4]
+    removed = said("corpus", "gc", "--older-than", "0")["removed"]
+    assert removed == ["corpora/desk/decisions/v3.parquet", "corpora/desk/decisions/v4.parquet"]
+
+
+def test_a_tag_names_a_version(support):
+    assert said("corpus", "tag", "desk", "baseline", "v1")["version"] == 1
+    assert said("corpus", "show", "desk@baseline")["version"] == 1
+    assert [t["name"] for t in said("corpus", "tag", "desk")] == ["baseline"]
+    assert said("corpus", "tag", "desk", "baseline", "v2", "--force")["version"] == 2
+    assert said("corpus", "tag", "desk", "baseline", "--delete")["removed"]
 
 
 def test_query_gives_a_list_of_objects(support):
@@ -135,5 +157,5 @@ def test_people_get_tables(support):
 def test_wrong_usage_ends_with_2(support):
     run("snapshot", "support", code=2)
     run("stream", code=2)
-    with pytest.raises(FlywheelError, match="names no version"):
+    with pytest.raises(FlywheelError, match="no branch or tag 'one'"):
         run("corpus", "diff", "desk", "one", "v2")

@@ -28,9 +28,9 @@ def test_with_no_data_every_view_is_there_and_empty(home):
         "version",
         "candidate",
         "trajectory_id",
+        "content_digest",
         "kept",
         "split",
-        "reason",
     ]
 
 
@@ -92,9 +92,9 @@ def test_decisions_account_for_every_candidate_of_finished_versions(week):
         (1, made.rows),
         (2, late.rows),
     ]
-    assert rows(week, "SELECT corpus, version, parent, digest FROM versions ORDER BY version") == [
-        ("support", 1, None, made.digest),
-        ("support", 2, 1, late.digest),
+    assert rows(week, "SELECT corpus, version, parents, digest FROM versions ORDER BY version") == [
+        ("support", 1, [], made.digest),
+        ("support", 2, [1], late.digest),
     ]
     (week.corpora / "support" / "versions" / "v2.json").unlink()
     assert rows(week, "SELECT DISTINCT version FROM decisions") == [(1,)]

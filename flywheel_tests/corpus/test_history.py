@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from flywheel.corpus.diff import diff
-from flywheel.corpus.history import log, show, why
+from flywheel.corpus.history import log, why
+from flywheel.corpus.manifest import manifest
 from flywheel.corpus.snapshot import snapshot
 from flywheel.schema import FlywheelError
 from flywheel_tests.corpus.conftest import MONDAY, SPEC, TUESDAY, trajectory, verdict, write
@@ -27,8 +28,8 @@ def two_versions(week):
 
 def test_the_log_is_newest_first(two_versions):
     assert [(m.version, m.parent, m.candidates) for m in log(two_versions, "support")] == [(2, 1, 13), (1, None, 12)]
-    assert show(two_versions, "support").version == 2
-    assert show(two_versions, "support", 1).as_of == MONDAY
+    assert manifest(two_versions, "support").version == 2
+    assert manifest(two_versions, "support", 1).as_of == MONDAY
 
 
 def test_why_tells_each_versions_decision_and_the_facts_behind_it(two_versions):
@@ -61,7 +62,7 @@ def test_a_diff_names_the_late_outcome_and_the_new_arrival(two_versions):
     [(counts, signal, value)] = [(o["counts"], o["signal"], o["value"]) for o in late["outcomes"]]
     assert (counts, signal, value) == ("after", "reopened", 0.0)
     assert told["whys"] == {"arrived": 1, "late outcome": 1}
-    before, after = show(two_versions, "support", 1), show(two_versions, "support", 2)
+    before, after = manifest(two_versions, "support", 1), manifest(two_versions, "support", 2)
     assert before.rows + told["in"] - told["out"] == after.rows
     assert told["same"] + told["changed"] + told["out"] == before.rows
 

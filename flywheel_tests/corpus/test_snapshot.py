@@ -12,16 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flywheel import artifacts
 from flywheel.corpus import store
-from flywheel.corpus.manifest import decisions_path, manifest, versions
-from flywheel.corpus.rebuild import rebuild, verify
+from flywheel.corpus.decisions import decisions
+from flywheel.corpus.manifest import folder, manifest, versions
+from flywheel.corpus.rebuild import rebuild
 from flywheel.corpus.snapshot import snapshot
+from flywheel.corpus.verify import verify
+from flywheel.curate import derived, prepared
 from flywheel.curate.spec import Spec
 from flywheel.schema import TRAJECTORIES, FlywheelError, trajectory_of
 from flywheel.settings import Home
@@ -34,8 +36,7 @@ def test_a_snapshot_holds_every_candidate_with_its_reason(week):
     assert sum(made.reasons.values()) == 12
     assert made.rows == made.reasons["kept"] + made.reasons["held out"] == sum(made.splits.values())
     assert made.recipe["filter"] == "reward > 0"
-    decided = pq.read_table(decisions_path(week, "support", 1)).to_pylist()
-    assert [(d["corpus"], d["version"]) for d in decided] == [("support", 1)] * 12
+    decided = decisions(week, made).to_pylist()
     out = {d["trajectory_id"]: d["reason"] for d in decided if not d["kept"]}
     assert all(reason == "filtered" for reason in out.values())
 
@@ -129,36 +130,44 @@ def test_any_order_of_arrival_and_any_split_over_files_gives_the_same_digest(ord
         assert verify(home, "support") == []
 
 
-def test_damaged_rows_are_refused_and_restored_from_the_captures(week):
+def content(home: Home) -> Path:
+    """Where the content of all versions lies."""
+    return derived.folder(home, "support", prepared.ROWS)
+
+
+def test_damaged_content_is_refused_and_made_again_from_the_captures(week):
     made = snapshot(week, "support", SPEC, MONDAY)
     snapshot(week, "support", SPEC, TUESDAY, version=2)
     before = store.rows(week, "support", 2)
-    for data in store.folder(week, "support").glob("data/*.lance"):
+    for data in content(week).glob("data/*.lance"):
         data.write_bytes(b"damaged")
-    assert "cannot be read" in verify(week, "support", 1)[0]
+    with pytest.raises(FlywheelError, match="flywheel corpus rebuild"):
+        store.rows(week, "support", 1)
+    assert "missing or damaged" in verify(week, "support", 1)[0]
     result = rebuild(week, "support", 1)
-    assert (result.same, result.restored, result.digest) == (True, ("rows",), made.digest)
-    assert verify(week, "support", 1) == []
-    # Asked for again by its number, a damaged version is restored as well.
-    assert not snapshot(week, "support", SPEC, TUESDAY, version=2).created
+    assert (result.same, result.restored, result.digest) == (True, ("content",), made.digest)
+    assert verify(week, "support", 1) == verify(week, "support", 2) == []
     assert store.rows(week, "support", 2).equals(before)
 
 
-def test_a_dataset_that_is_gone_is_never_taken_for_another_versions(week):
+def test_content_and_decisions_that_are_gone_are_made_again(week):
     snapshot(week, "support", SPEC, MONDAY)
     write(week, outcomes=[verdict(1, 0.0, "reopened", TUESDAY)])
     snapshot(week, "support", SPEC, TUESDAY)
+    before = [store.rows(week, "support", version) for version in (1, 2)]
     import shutil
 
-    shutil.rmtree(store.folder(week, "support"))
-    decisions_path(week, "support", 2).unlink()
+    shutil.rmtree(week.derived)
+    for path in (folder(week, "support") / "decisions").iterdir():
+        path.unlink()
     with pytest.raises(FlywheelError, match="flywheel corpus rebuild support@v2"):
         store.rows(week, "support", 2)
-    assert rebuild(week, "support", 2).restored == ("rows", "decisions")
+    assert rebuild(week, "support", 2, raw=True).restored == ("content", "decisions")
     with pytest.raises(FlywheelError, match="flywheel corpus rebuild support@v1"):
         store.rows(week, "support", 1)
-    assert rebuild(week, "support", 1).restored == ("rows",)
+    assert rebuild(week, "support", 1).restored == ("decisions",)
     assert verify(week, "support", 1) == verify(week, "support", 2) == []
+    assert [store.rows(week, "support", version) for version in (1, 2)] == before
 
 
 def test_a_version_that_captures_no_longer_give_is_told_row_by_row(week):
@@ -185,9 +194,6 @@ def test_what_an_unfinished_version_left_behind_is_cleared(week, monkeypatch):
     assert versions(week, "support") == [1]
     assert snapshot(week, "support", SPEC, WEDNESDAY).version == 2
     assert verify(week, "support", 2) == []
-    import lance
-
-    assert len(lance.dataset(str(store.folder(week, "support"))).versions()) <= 3
 
 
 SCRIPT = """

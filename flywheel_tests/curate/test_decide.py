@@ -41,6 +41,7 @@ def test_a_decision_in_full(home):
     digested = f"{content_digest(trajectory('a', 'hi', 'hello'))}|1|true|train|a"
     assert row == {
         "trajectory_id": "a",
+        "content_digest": content_digest(trajectory("a", "hi", "hello")),
         "kept": True,
         "split": "train",
         "reason": "kept",
