@@ -1,4 +1,4 @@
-"""Fingerprints: the words of a trajectory, runs of them as numbers, and pairs of texts that share most runs."""
+"""Fingerprints: the text of a trajectory, its runs of words as numbers, and the buckets that near texts share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel import warehouse
+from flywheel.curate import minhash, words
+from flywheel.curate.derived import Derivation
 from flywheel.curate.spec import NearDuplicates
 
 # The words of a text: lower case, without punctuation; numbers and ids are words too.
@@ -22,7 +24,35 @@ array_to_string(list_transform(list_filter(steps, lambda s: s.role <> 'system'),
         s.tool_calls, lambda c: concat_ws(' ', c.name, c.arguments)), ' '), ''))), ' ')
 """
 
+FINGERPRINTS = pa.schema([("buckets", pa.list_(pa.int64())), ("n_runs", pa.int32())])
+
 TEXTS = pa.schema([("id", pa.string()), ("prompt", pa.string()), ("text", pa.string())])
+
+
+def derivation(near: NearDuplicates) -> Derivation:
+    """The derived table of fingerprints (`FINGERPRINTS`) that some settings need; the threshold has no part in it.
+
+    `buckets` has a number for each band of the MinHash signature (none where a text has no words): texts that share
+    one are compared. `n_runs` counts the distinct runs of words. The text is that of `words.episode_words`.
+    """
+    bands, rows = near.signature
+
+    def compute(captured: pa.Table) -> pa.Table:
+        return minhash.fingerprints(words.episode_words(captured["steps"]), near).cast(FINGERPRINTS)
+
+    return Derivation(
+        name="fingerprints",
+        recipe=f"fingerprints 1: the episode in runs of {near.shingle} words, {bands} bands of {rows}, seed {near.seed}",
+        columns=("steps",),
+        schema=FINGERPRINTS,
+        compute=compute,
+    )
+
+
+def runs(steps: pa.Array | pa.ChunkedArray, near: NearDuplicates) -> pa.ListArray:
+    """The distinct runs of words of each trajectory (list<uint64>, ascending), for an exact comparison."""
+    hashes, bounds = minhash.runs(words.episode_words(steps), near.shingle)
+    return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(hashes))
 
 
 def texts(trajectories: pa.Table) -> pa.Table:
@@ -105,15 +135,16 @@ def _buckets(runs: Any, settings: NearDuplicates) -> pa.Table:
         return pa.table(
             {"item": pa.array([], pa.int64()), "band": pa.array([], pa.int64()), "bucket": pa.array([], pa.int64())}
         )
+    count, rows = settings.signature
     signatures = RMinHash.digest_matrix_from_flat_token_hashes(
-        runs.flatten().to_numpy(), np.asarray(runs.offsets), settings.bands * settings.rows, settings.seed
+        runs.flatten().to_numpy(), np.asarray(runs.offsets), count * rows, settings.seed
     )
-    bands = np.asarray(signatures.to_rows(), dtype=np.uint32).reshape(len(runs), settings.bands, settings.rows)
-    buckets = [np.unique(bands[:, i], axis=0, return_inverse=True)[1].reshape(-1) for i in range(settings.bands)]
+    bands = np.asarray(signatures.to_rows(), dtype=np.uint32).reshape(len(runs), count, rows)
+    buckets = [np.unique(bands[:, i], axis=0, return_inverse=True)[1].reshape(-1) for i in range(count)]
     return pa.table(
         {
-            "item": np.tile(np.arange(len(runs)), settings.bands),
-            "band": np.repeat(np.arange(settings.bands), len(runs)),
+            "item": np.tile(np.arange(len(runs)), count),
+            "band": np.repeat(np.arange(count), len(runs)),
             "bucket": np.concatenate(buckets),
         }
     )
