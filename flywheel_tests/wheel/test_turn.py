@@ -10,7 +10,8 @@ import pytest
 from flywheel import artifacts, environments, warehouse
 from flywheel.corpus import history, store
 from flywheel.corpus.manifest import manifest
-from flywheel.corpus.rebuild import rebuild, verify
+from flywheel.corpus.rebuild import rebuild
+from flywheel.corpus.verify import verify
 from flywheel.evaluate import report as reports
 from flywheel.outcomes.ledger import facts as ledger
 from flywheel.release import registry
