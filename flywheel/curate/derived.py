@@ -118,7 +118,7 @@ def bring(
         missing = [
             (file, metadata)
             for name, file in captured.items()
-            if name not in present and (metadata := pq.read_metadata(file)).num_rows
+            if name not in present and (metadata := _metadata(file)).num_rows
         ]
         told = _teller(sum(metadata.num_rows for _, metadata in missing), progress)
         for group in _groups(missing):
@@ -126,7 +126,7 @@ def bring(
             with _writing(lock, path):
                 try:
                     lance.write_dataset(computed.reader(), dataset, mode="append")
-                except Exception as error:
+                except (OSError, ValueError, RuntimeError) as error:
                     raise computed.error or error from None
         return opened(home, workspace, derivation)
 
@@ -175,7 +175,13 @@ def compact(home: Home, workspace: str, derivation: Derivation, older_than: time
     with _held(path) as lock:
         dataset = opened(home, workspace, derivation)
         with reading(path), _writing(lock, path):
-            dataset.optimize.compact_files(target_rows_per_fragment=FRAGMENT_ROWS, batch_size=1024, num_threads=1)
+            # Deleted rows leave the disk, be they ever so few: someone may have asked to be forgotten.
+            dataset.optimize.compact_files(
+                target_rows_per_fragment=FRAGMENT_ROWS,
+                materialize_deletions_threshold=0.0,
+                batch_size=1024,
+                num_threads=1,
+            )
             cleaned = dataset.cleanup_old_versions(
                 older_than=older_than, delete_unverified=True, error_if_tagged_old_versions=False
             )
@@ -207,22 +213,21 @@ class _Computed:
         self.derivation = derivation
         self.files = files
         self.told = told
-        self.error: FlywheelError | None = None
+        self.error: BaseException | None = None
 
     def reader(self) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(self.derivation.rows, self._batches())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        # Lance tells what was raised here as text only, so it is kept.
-        for file, metadata in self.files:
-            try:
+        # Of what is raised here, an interrupt too, Lance passes on the text alone.
+        try:
+            for file, metadata in self.files:
                 for batch in _read(file, metadata, self.derivation.columns):
-                    yield from _derived(self.derivation, batch, file.name).to_batches()
+                    yield from _derived(self.derivation, batch, file).to_batches()
                     self.told(len(batch))
-            except Exception as error:
-                why = f"{self.derivation.name!r} could not be derived from {file} ({_first_line(error)})"
-                self.error = error if isinstance(error, FlywheelError) else FlywheelError(why)
-                raise self.error from error
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 def _read(file: Path, metadata: pq.FileMetaData, columns: Iterable[str]) -> Iterator[pa.Table]:
@@ -230,23 +235,42 @@ def _read(file: Path, metadata: pq.FileMetaData, columns: Iterable[str]) -> Iter
     wanted = pa.schema([TRAJECTORIES.field(name) for name in dict.fromkeys(("id", "content_digest", *columns))])
     size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     rows = max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1)))
-    with pq.ParquetFile(file, metadata=metadata, pre_buffer=False, buffer_size=1 << 20) as parquet:
+    with _captured(file), pq.ParquetFile(file, metadata=metadata, pre_buffer=False, buffer_size=1 << 20) as parquet:
         for batch in parquet.iter_batches(rows, columns=wanted.names):
             yield pa.Table.from_batches([batch]).select(wanted.names).cast(wanted)
 
 
-def _derived(derivation: Derivation, batch: pa.Table, file: str) -> pa.Table:
-    computed = derivation.compute(batch.select(derivation.columns))
-    if len(computed) != len(batch) or computed.schema.names != derivation.schema.names:
+def _metadata(file: Path) -> pq.FileMetaData:
+    with _captured(file):
+        return pq.read_metadata(file)
+
+
+@contextmanager
+def _captured(file: Path) -> Iterator[None]:
+    """What goes wrong while a captures file is read, as an error that names it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
         raise FlywheelError(
-            f"the derivation {derivation.name!r} gave {len(computed)} rows of {computed.schema.names} "
-            f"for {len(batch)} rows; it owes one row of {derivation.schema.names} each"
-        )
-    computed = computed.cast(derivation.schema)
-    named = pa.array([file], pa.string()).take(pa.array([0] * len(batch)))
-    return pa.Table.from_arrays(
-        [batch["id"], batch["content_digest"], named, *computed.columns], schema=derivation.rows
-    )
+            f"the captures file {file} cannot be read ({_first_line(error)}); restore it from a copy, or remove it "
+            "and import its rows again"
+        ) from error
+
+
+def _derived(derivation: Derivation, batch: pa.Table, file: Path) -> pa.Table:
+    """The rows of a batch of a captures file, in the columns of the derived table."""
+    try:
+        computed = derivation.compute(batch.select(derivation.columns))
+        if len(computed) != len(batch):
+            raise ValueError(f"{len(computed)} rows for {len(batch)}")
+        computed = computed.select(derivation.schema.names).cast(derivation.schema)
+    except Exception as error:
+        raise FlywheelError(
+            f"{derivation.name!r} cannot be derived from {file} ({type(error).__name__}: {_first_line(error)})"
+        ) from error
+    names = pa.repeat(pa.scalar(file.name, pa.string()), len(batch))
+    columns = [batch["id"], batch["content_digest"], names, *computed.columns]
+    return pa.Table.from_arrays(columns, schema=derivation.rows)
 
 
 def _groups(files: list[tuple[Path, pq.FileMetaData]]) -> Iterator[list[tuple[Path, pq.FileMetaData]]]:
