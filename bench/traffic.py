@@ -24,7 +24,6 @@ import pyarrow as pa
 from bench.language import Ints, Language, drawn, hexes, share
 from flywheel import artifacts, warehouse
 from flywheel.capture import workspaces
-from flywheel.curate.fingerprint import EPISODE, WORDS
 from flywheel.outcomes.policy import RewardPolicy, checked
 from flywheel.schema import OUTCOMES, STEP, TIMESTAMP, TOOL_CALL, TRAJECTORIES
 from flywheel.settings import Home
@@ -61,6 +60,13 @@ KIND_SHARES = (0.91, 0.02, 0.02, 0.03, 0.02)
 PLANTED = pa.schema([("id", pa.string()), ("original", pa.string()), ("kind", pa.string()), ("jaccard", pa.float64())])
 
 POLICY: RewardPolicy = checked("reopened", success_at=0.8)
+
+# What counts as said, and as a word, where copies are measured: stated here, apart from the code that looks for them.
+EPISODE = """
+array_to_string(list_transform(list_filter(steps, lambda s: s.role <> 'system'), lambda s: concat_ws(' ', s.reasoning,
+    s.content, array_to_string(list_transform(s.tool_calls, lambda c: c.name || ' ' || c.arguments), ' '))), ' ')
+"""
+WORD = r"[\p{L}\p{M}\p{N}_]+"
 
 # Streams of numbers, one for each thing that is drawn.
 (
@@ -467,7 +473,7 @@ def _runs(table: str) -> str:
     words = ", ".join(f"words[{place}:]" for place in range(1, 6))
     return f"""
         SELECT id, list_distinct(list_transform(list_zip({words}, true), lambda run: hash(run))) AS runs
-        FROM (SELECT id, {WORDS.format(text=EPISODE)} AS words FROM {table})
+        FROM (SELECT id, regexp_extract_all(lower({EPISODE}), '{WORD}') AS words FROM {table})
     """
 
 
