@@ -109,7 +109,7 @@ class Cursor(msgspec.Struct, frozen=True):
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def late_outcomes(context: dg.SensorEvaluationContext, wheel: Wheel) -> dg.SensorResult | dg.SkipReason:
-    """Asks for a new version once late outcomes have changed verdicts on the newest one and a quiet time has passed.
+    """Asks for a new version once late outcomes have changed enough verdicts on the newest one, or long enough ago.
 
     It changes nothing itself: journals that hold unsettled records are settled by a run of their day. A run that
     failed is not asked for again: execute it again, or backfill its version; what arrives later makes the next one.
@@ -140,8 +140,9 @@ def late_outcomes(context: dg.SensorEvaluationContext, wheel: Wheel) -> dg.Senso
     looked = msgspec.structs.replace(cursor, seen=stored).text()
     if not changes.rows:
         return dg.SensorResult(skip_reason=f"no verdict on rows of v{newest.number} has changed", cursor=looked)
-    if now - changes.latest < quiet:
-        return dg.SkipReason(f"{changes.rows} verdicts have changed; waiting until outcomes are quiet for {quiet}")
+    if why := late.waiting(changes, config, now):
+        # Not looked at for good: the deadline comes without another outcome.
+        return dg.SkipReason(why)
     key = following(known, now, corpus_versions(home, config.corpus)).key
     return dg.SensorResult(
         dynamic_partitions_requests=[versions.build_add_request([key])],

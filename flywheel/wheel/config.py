@@ -17,8 +17,9 @@ class WheelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `episodes_a_day`, `tree_tasks`, `champion_episodes`: counts over all environments. `heldout_tasks`: counts
     for each environment. `aftermath_days`: from the week's end to the next version; on the first the champion acts,
-    and what it did is judged 48 hours later. `quiet_seconds`: how long no outcome may have arrived before late ones
-    make a version.
+    and what it did is judged 48 hours later. Late outcomes make a version once they have
+    changed the verdicts on `late_share` of the newest version's rows and none has arrived for `quiet_seconds`, or once
+    the first of them has waited for `late_hours`: so many small arrivals make one version, and none waits for ever.
     """
 
     workspace: str = "production"
@@ -32,6 +33,8 @@ class WheelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     filter: str = "success"
     holdout_percent: int = 25
     quiet_seconds: int = 300
+    late_share: float = 0.01
+    late_hours: float = 24.0
     sft_steps: int = 320
     tree_tasks: int = 600
     tree_nodes: int = 40

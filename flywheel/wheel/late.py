@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -28,11 +28,30 @@ class Unsettled(msgspec.Struct, frozen=True):
     latest: datetime
 
 
-class Changes(msgspec.Struct, frozen=True):
-    """How many verdicts on rows of a version differ now, and when the last outcome arrived."""
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """How many verdicts on the rows of a version (`of`) differ now, and when outcomes on them arrived since.
+
+    `first` is the earliest that changed one (None where none did), `latest` the last of the whole ledger.
+    """
 
     rows: int
+    of: int
+    first: datetime | None
     latest: datetime
+
+
+def waiting(changes: Changes, config: WheelConfig, now: datetime) -> str | None:
+    """Why changed verdicts do not make a version yet; None when they do."""
+    if changes.first is None:
+        return "no verdict on its rows has changed"
+    deadline = changes.first + timedelta(hours=config.late_hours)
+    if now >= deadline:
+        return None
+    told = f"{changes.rows} of {changes.of} verdicts have changed; waiting until"
+    if changes.rows < config.late_share * changes.of:
+        return f"{told} {config.late_share:.2%} have, or {deadline:%Y-%m-%d %H:%M} UTC"
+    quiet = timedelta(seconds=config.quiet_seconds)
+    return f"{told} outcomes are quiet for {quiet}" if now - changes.latest < quiet else None
 
 
 def exists(home: Home, config: WheelConfig, version: Version) -> bool:
@@ -75,11 +94,17 @@ def changes(home: Home, config: WheelConfig, version: Version, now: datetime) ->
     verdicts = joined(home, config.workspace, of.spec.reward_policy, now)
     with warehouse.connect() as connection:
         connection.register("verdicts", verdicts)
-        [(rows,)] = connection.sql(
+        ledger = warehouse.scan_sql(home.outcomes, OUTCOMES, config.workspace)
+        [(rows, first)] = connection.sql(
             f"""
-            SELECT count(*) FROM {relation(home, of)} AS d JOIN verdicts AS v USING (trajectory_id)
-            WHERE d.kept AND (v.success IS DISTINCT FROM d.success OR v.reward IS DISTINCT FROM d.reward)
-            """
+            WITH changed AS (
+                SELECT trajectory_id FROM {relation(home, of)} AS d JOIN verdicts AS v USING (trajectory_id)
+                WHERE d.kept AND (v.success IS DISTINCT FROM d.success OR v.reward IS DISTINCT FROM d.reward)
+            )
+            SELECT (SELECT count(*) FROM changed), min(arrived_at) FROM {ledger} SEMI JOIN changed USING (trajectory_id)
+            WHERE arrived_at > $as_of AND arrived_at <= $now
+            """,
+            params={"as_of": of.as_of, "now": now},
         ).fetchall()
         [(latest,)] = connection.sql(
             f"""
@@ -88,7 +113,8 @@ def changes(home: Home, config: WheelConfig, version: Version, now: datetime) ->
             """,
             params={"now": now},
         ).fetchall()
-    return Changes(rows, (latest or version.as_of).astimezone(UTC))
+    latest = (latest or version.as_of).astimezone(UTC)
+    return Changes(rows=rows, of=of.rows, first=(first or latest).astimezone(UTC) if rows else None, latest=latest)
 
 
 def arrived(home: Home, config: WheelConfig, after: datetime | None, until: datetime) -> bool:

@@ -119,6 +119,16 @@ def test_outcomes_are_left_to_become_quiet(made, instance):
     assert "waiting until outcomes are quiet" in why(look(instance))
 
 
+def test_a_few_changes_wait_for_more_or_for_their_deadline(made, instance):
+    (made.root / "wheel.toml").write_text(TOML + "late_share = 0.9\nlate_hours = 1\n")
+    undo(made)
+    said = look(instance)
+    assert "1 of 3 verdicts have changed; waiting until 90.00% have" in why(said)
+    assert not isinstance(said, dg.SensorResult)  # the cursor stays, so that the deadline is seen to pass
+    (made.root / "wheel.toml").write_text(TOML + "late_share = 0.9\nlate_hours = 0\n")
+    assert look(instance).run_requests
+
+
 def test_a_turn_under_way_is_waited_for(made, instance):
     undo(made)
     instance.create_run_for_job(turn_of_nothing, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "v2-x"})

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from flywheel import environments, warehouse
@@ -88,6 +89,39 @@ def test_the_latest_is_when_the_last_outcome_arrived(made):
     assert late.changes(made, CONFIG, V1, THURSDAY).latest == MONDAY
     hear(made, outcome(0, LATE, 1.0, THURSDAY + timedelta(hours=5)))
     assert late.changes(made, CONFIG, V1, THURSDAY + timedelta(hours=6)).latest == THURSDAY + timedelta(hours=5)
+
+
+HOUR = timedelta(hours=1)
+DUE = msgspec.structs.replace(CONFIG, late_share=0.1, late_hours=24.0, quiet_seconds=600)
+NOW = THURSDAY + 10 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "latest", "why"),
+    [
+        (0, None, NOW - HOUR, "no verdict on its rows has changed"),
+        (
+            9,
+            NOW - HOUR,
+            NOW - HOUR,
+            "9 of 100 verdicts have changed; waiting until 10.00% have, or 2026-11-06 18:00 UTC",
+        ),
+        (10, NOW - HOUR, NOW - HOUR, None),
+        (10, NOW - HOUR, NOW, "10 of 100 verdicts have changed; waiting until outcomes are quiet for 0:10:00"),
+        # A trickle that never rests is dealt with when the first has waited long enough.
+        (1, NOW - 24 * HOUR, NOW, None),
+    ],
+)
+def test_enough_changes_or_a_deadline_make_a_version(rows, first, latest, why):
+    assert late.waiting(late.Changes(rows=rows, of=100, first=first, latest=latest), DUE, NOW) == why
+
+
+def test_the_first_is_the_outcome_that_began_to_change_rows(made):
+    assert late.changes(made, CONFIG, V1, THURSDAY).first is None
+    hear(made, outcome(2, LATE, 1.0, THURSDAY + HOUR))
+    hear(made, outcome(1, LATE, 0.0, THURSDAY + 2 * HOUR), outcome(0, LATE, 0.0, THURSDAY + 3 * HOUR))
+    found = late.changes(made, CONFIG, V1, THURSDAY + 9 * HOUR)
+    assert (found.rows, found.of, found.first) == (2, 3, THURSDAY + 2 * HOUR)
 
 
 def test_whether_anything_arrived_since(made):
