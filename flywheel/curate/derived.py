@@ -115,13 +115,9 @@ def bring(
             with _writing(lock, path):
                 for start in range(0, len(gone), _NAMES):
                     dataset.delete(f"file IN ({', '.join(map(_text, gone[start : start + _NAMES]))})")
-        missing = [
-            (file, metadata)
-            for name, file in captured.items()
-            if name not in present and (metadata := _metadata(file)).num_rows
-        ]
-        told = _teller(sum(metadata.num_rows for _, metadata in missing), progress)
-        for group in _groups(missing):
+        missing = [(file, rows) for name, file in captured.items() if name not in present and (rows := _rows_of(file))]
+        told = _teller(sum(rows for _, rows in missing), progress)
+        for group in _groups([file for file, _ in missing]):
             computed = _Computed(derivation, group, told)
             with _writing(lock, path):
                 try:
@@ -207,9 +203,7 @@ def reading(path: Path | str) -> Iterator[None]:
 class _Computed:
     """The derived rows of captures files, a batch at a time, and the error that ended them early."""
 
-    def __init__(
-        self, derivation: Derivation, files: list[tuple[Path, pq.FileMetaData]], told: Callable[[int], None]
-    ) -> None:
+    def __init__(self, derivation: Derivation, files: list[Path], told: Callable[[int], None]) -> None:
         self.derivation = derivation
         self.files = files
         self.told = told
@@ -221,8 +215,8 @@ class _Computed:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         # Of what is raised here, an interrupt too, Lance passes on the text alone.
         try:
-            for file, metadata in self.files:
-                for batch in _read(file, metadata, self.derivation.columns):
+            for file in self.files:
+                for batch in _read(file, self.derivation.columns):
                     yield from _derived(self.derivation, batch, file).to_batches()
                     self.told(len(batch))
         except BaseException as error:
@@ -230,19 +224,20 @@ class _Computed:
             raise
 
 
-def _read(file: Path, metadata: pq.FileMetaData, columns: Iterable[str]) -> Iterator[pa.Table]:
+def _read(file: Path, columns: Iterable[str]) -> Iterator[pa.Table]:
     """The rows of a captures file in columns of `TRAJECTORIES`, a few megabytes at a time."""
     wanted = pa.schema([TRAJECTORIES.field(name) for name in dict.fromkeys(("id", "content_digest", *columns))])
-    size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-    rows = max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1)))
-    with _captured(file), pq.ParquetFile(file, metadata=metadata, pre_buffer=False, buffer_size=1 << 20) as parquet:
+    with _captured(file), pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as parquet:
+        metadata = parquet.metadata
+        size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+        rows = max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1)))
         for batch in parquet.iter_batches(rows, columns=wanted.names):
             yield pa.Table.from_batches([batch]).select(wanted.names).cast(wanted)
 
 
-def _metadata(file: Path) -> pq.FileMetaData:
+def _rows_of(file: Path) -> int:
     with _captured(file):
-        return pq.read_metadata(file)
+        return pq.read_metadata(file).num_rows
 
 
 @contextmanager
@@ -273,16 +268,16 @@ def _derived(derivation: Derivation, batch: pa.Table, file: Path) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=derivation.rows)
 
 
-def _groups(files: list[tuple[Path, pq.FileMetaData]]) -> Iterator[list[tuple[Path, pq.FileMetaData]]]:
+def _groups(files: list[Path]) -> Iterator[list[Path]]:
     """Files in their order, as many at a time as `GROUP_BYTES` hold, at least one."""
-    group: list[tuple[Path, pq.FileMetaData]] = []
+    group: list[Path] = []
     size = 0
-    for file, metadata in files:
+    for file in files:
         more = file.stat().st_size
         if group and size + more > GROUP_BYTES:
             yield group
             group, size = [], 0
-        group.append((file, metadata))
+        group.append(file)
         size += more
     if group:
         yield group
