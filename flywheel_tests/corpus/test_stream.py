@@ -1,10 +1,12 @@
 """A stream gives each row of a split once, in an order that seed and epoch alone decide."""
 
+import numpy as np
 import pytest
 
 from flywheel.corpus import store
+from flywheel.corpus.manifest import manifest
 from flywheel.corpus.snapshot import snapshot
-from flywheel.corpus.stream import rendered, steps_of, stream
+from flywheel.corpus.stream import steps_of, stream, texts_of, tokens_of
 from flywheel.schema import FlywheelError
 from flywheel_tests.corpus.conftest import MONDAY, SPEC, trajectory, verdict, write
 from flywheel_tests.views.conftest import PLAIN, byte_level
@@ -19,6 +21,10 @@ def corpus(tmp_path_factory):
     write(home, [trajectory(n) for n in range(100)], [verdict(n, 1.0) for n in range(100)])
     snapshot(home, "support", SPEC, MONDAY)
     return home
+
+
+def at(*positions):
+    return np.array(positions)
 
 
 def ids(rows):
@@ -40,6 +46,14 @@ def test_rows_are_whole(corpus):
         assert (row["reward"], row["split"]) == (1.0, "train")
 
 
+def test_a_condition_picks_rows(corpus):
+    some = ids(stream(corpus, "support", where="task_id IN ('task-1', 'task-2', 'task-3', 'task-4')"))
+    assert 0 < len(some) <= 4
+    assert set(some) <= {"t001", "t002", "t003", "t004"}
+    with pytest.raises(FlywheelError, match="no_such_column"):
+        next(stream(corpus, "support", where="no_such_column = 1"))
+
+
 def test_seed_and_epoch_decide_the_order(corpus):
     def order(**options):
         return ids(stream(corpus, "support", columns=["id"], block=7, window=3, **options))
@@ -49,24 +63,37 @@ def test_seed_and_epoch_decide_the_order(corpus):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 50])
-def test_workers_share_the_rows(corpus, workers):
+def test_workers_share_one_order(corpus, workers):
     shares = [ids(stream(corpus, "support", block=7, worker=w, workers=workers)) for w in range(workers)]
-    together = [row for share in shares for row in share]
-    assert sorted(together) == store.rows(corpus, "support", 1, "train")["id"].to_pylist()
-
-
-def test_rows_as_tokens_with_masks(corpus):
-    tokenizer = byte_level(PLAIN)
-    for row in rendered(stream(corpus, "support", block=7), tokenizer, 4000):
-        wrote = tokenizer.decode([t for t, m in zip(row.input_ids, row.assistant_mask, strict=True) if m])
-        number = int(row.trajectory_id[1:])
-        assert wrote.startswith("<think>\nLook first.\n</think>") and wrote.endswith(f"{number} is done.<|im_end|>")
-        assert row.reward == 1.0
+    alone = ids(stream(corpus, "support", block=7))
+    assert [shares[i % workers][i // workers] for i in range(len(alone))] == alone
 
 
 def test_a_share_that_does_not_exist_is_refused(corpus):
     with pytest.raises(FlywheelError, match="worker 2 of 2"):
         stream(corpus, "support", worker=2, workers=2)
+
+
+def test_tokens_and_texts_of_a_version(corpus):
+    of = manifest(corpus, "support")
+    tokenizer = byte_level(PLAIN)
+    sequences, told = tokens_of(corpus, of, tokenizer, 4000)
+    stored = store.rows(corpus, "support", 1, "train")["id"].to_pylist()
+    assert sequences.keys["trajectory_id"].to_pylist() == stored
+    assert (told.rows, told.windows, told.cached, told.left_out, told.dropped) == (len(stored), len(stored), 0, 0, {})
+    for position, id in enumerate(stored):
+        batch = sequences.padded(at(position))
+        wrote = tokenizer.decode([t for t in batch["labels"][0] if t >= 0])
+        assert wrote.startswith("<think>\nLook first.\n</think>")
+        assert wrote.endswith(f"{int(id[1:])} is done.<|im_end|>")
+    texts = texts_of(corpus, of)
+    for id, text in zip(*texts.batch(at(*range(len(texts)))).values(), strict=True):
+        assert text.startswith("<|im_start|>system\nYou help.") and text.endswith(f"{int(id[1:])} is done.<|im_end|>")
+    # Of a part of it, nothing is tokenised again.
+    fewer, told = tokens_of(corpus, of, tokenizer, 4000, where="trajectory_id < 't050'")
+    assert fewer.keys["trajectory_id"].to_pylist() == [id for id in stored if id < "t050"]
+    assert told.cached == told.rows == len(fewer)
+    assert fewer.name != sequences.name
 
 
 @pytest.mark.slow
