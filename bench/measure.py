@@ -149,12 +149,12 @@ def write(name: str, rows: list[dict[str, Any]], *, title: str, note: str = "") 
     """Keep what a benchmark found for the page, and print it.
 
     A row maps columns to values: text, numbers, `Timing`. `note` says in a sentence or two how to read it: what bounds
-    it, what was missed.
+    it, what was missed. `name` is the module's, with a hyphen and what sets it apart where it has several results.
     """
     result = Result(
         name=name,
         title=title,
-        command=" ".join(["python -m", f"bench.{name}", *sys.argv[1:]]),
+        command=" ".join(["python -m", f"bench.{name.partition('-')[0]}", *sys.argv[1:]]),
         rows=[{column: _plain(value) for column, value in row.items()} for row in rows],
         note=note,
         machine=machine(),

@@ -1,0 +1,147 @@
+"""Curation from end to end, from a thousand trajectories up: seconds, memory, and how both grow.
+
+python -m bench.curate [--sizes 1000 3000 10000 30000 100000] [--runs 3] [--keep FOLDER]
+
+Captures and outcomes are generated; what is measured is everything after them: preparing every row, fingerprints,
+the as-of join, the decision on each candidate, the version written. Each run is a process of its own over a folder
+in which nothing has been derived yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bench import measure, traffic
+from flywheel.corpus import decisions
+from flywheel.corpus.manifest import manifest
+from flywheel.corpus.snapshot import snapshot
+from flywheel.curate.spec import NearDuplicates, Spec
+from flywheel.settings import Home
+
+SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
+CORPUS = "bench"
+SPEC = Spec(workspace=traffic.WORKSPACE, reward_policy=traffic.POLICY, near_duplicates=NearDuplicates(threshold=0.7))
+
+
+def folder(root: Path, trajectories: int, seed: int = 0) -> Home:
+    """A data folder of so much traffic: the one that is kept there, or one made now."""
+    home = Home(root / f"traffic-{trajectories}-{seed}")
+    if not (home.root / "planted.parquet").exists():
+        shutil.rmtree(home.root, ignore_errors=True)
+        measure.apart(traffic.fill, home, trajectories, seed)
+    return home
+
+
+def forget(home: Home) -> None:
+    """Remove all that was made of the captures."""
+    for made in (home.derived, home.corpora):
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def curate(home: Home) -> dict[str, Any]:
+    """One version of all there is; what was decided, by reason."""
+    made = snapshot(home, CORPUS, SPEC, traffic.settled())
+    return {"candidates": made.candidates, "reasons": made.reasons, "digest": made.digest}
+
+
+def recall(home: Home) -> float:
+    """Of the planted near copies of a similarity of .7 or more that reached the search, the share that is dropped.
+
+    A copy reached it when it, and what it copies, was neither filtered nor without a verdict. One of the two must go.
+    """
+    decided = pl.from_arrow(decisions.decisions(home, manifest(home, CORPUS)))
+    assert isinstance(decided, pl.DataFrame)
+    reasons = decided.select("trajectory_id", "reason")
+    never = ["pending", "conflicting", "unlabelled", "filtered"]
+    searched = reasons.filter(~pl.col("reason").is_in(never))
+    dropped = pl.col("reason").is_in(["exact duplicate", "prefix duplicate", "same effects", "near duplicate"])
+    pairs = (
+        pl.read_parquet(home.root / "planted.parquet")
+        .filter((pl.col("kind") == "near") & (pl.col("jaccard") >= 0.7))
+        .join(searched.select(id="trajectory_id", copied=dropped), on="id")
+        .join(searched.select(original="trajectory_id", other=dropped), on="original")
+    )
+    return float((pairs["copied"] | pairs["other"]).mean() or 0.0) if len(pairs) else float("nan")
+
+
+def slope(sizes: list[int], values: list[float]) -> float:
+    """The exponent of growth: the least-squares slope of log value over log size."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def run(root: Path, sizes: list[int], runs: int) -> list[dict[str, Any]]:
+    """Measure each size; one row each."""
+    rows: list[dict[str, Any]] = []
+    for size in sizes:
+        home = folder(root, size)
+        used: list[measure.Used] = []
+        for _ in range(runs):
+            forget(home)
+            used.append(measure.apart(curate, home))
+        reasons = used[0].given["reasons"]
+        assert sum(reasons.values()) == used[0].given["candidates"] == size
+        assert len({u.given["digest"] for u in used}) == 1
+        rows.append(
+            {
+                "trajectories": size,
+                "time": measure.timing([u.seconds for u in used]),
+                "CPU": measure.seconds(statistics.median(u.cpu for u in used)),
+                "per thousand": measure.seconds(statistics.median(u.seconds for u in used) / size * 1000),
+                "peak memory": measure.size(max(u.peak for u in used)),
+                "kept": reasons.get("kept", 0) + reasons.get("held out", 0),
+                "duplicates": sum(n for reason, n in reasons.items() if "duplicate" in reason or "effects" in reason),
+                "recall at .7": recall(home),
+                "_": {
+                    "seconds": statistics.median(u.seconds for u in used),
+                    "cpu": statistics.median(u.cpu for u in used),
+                    "peak": max(u.peak for u in used),
+                },
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def growth(rows: list[dict[str, Any]]) -> str:
+    """How time, CPU and memory grow over the sizes, in a sentence."""
+    large = [row for row in rows if row["trajectories"] >= 3_000] or rows
+    if len(large) < 2:
+        return ""
+    sizes = [row["trajectories"] for row in large]
+    found = {name: slope(sizes, [row["_"][name] for row in large]) for name in ("seconds", "cpu", "peak")}
+    per_row = (large[-1]["_"]["peak"] - large[0]["_"]["peak"]) / (sizes[-1] - sizes[0])
+    return (
+        f"Log-log slope from {sizes[0]:,} to {sizes[-1]:,}: {found['seconds']:.2f} in time (asked for: at most 1.1), "
+        f"{found['cpu']:.2f} in CPU, {found['peak']:.2f} in peak memory, which grows by {per_row:,.0f} bytes a "
+        "trajectory: the decisions and what they are made of are held, the content is not."
+    )
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--keep", type=Path, help="a folder in which generated traffic is kept for the next time")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = run(options.keep or Path(temporary), options.sizes, options.runs)
+    note = growth(rows)
+    measure.write(
+        "curate",
+        [{column: value for column, value in row.items() if column != "_"} for row in rows],
+        title="Whole curation, from captures to a version",
+        note=note,
+    )
+
+
+if __name__ == "__main__":
+    main()
