@@ -29,6 +29,7 @@ def main() -> None:
 
 # Commands register themselves on `app`, so it must stand before they are imported.
 from flywheel.cli import capture as capture
+from flywheel.cli import compare as compare
 from flywheel.cli import corpus as corpus
 from flywheel.cli import environments as environments
 from flywheel.cli import evaluate as evaluate
