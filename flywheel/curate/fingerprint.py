@@ -42,7 +42,7 @@ def derivation(near: NearDuplicates) -> Derivation:
 
     return Derivation(
         name="fingerprints",
-        recipe=f"fingerprints 1: the episode in runs of {near.shingle} words, {bands} bands of {rows}, seed {near.seed}",
+        recipe=f"fingerprints 1: episodes in runs of {near.shingle} words, {bands} bands of {rows}, seed {near.seed}",
         columns=("steps",),
         schema=FINGERPRINTS,
         compute=compute,
