@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -46,7 +47,10 @@ def light(dataset: LanceDataset, as_of: datetime, columns: Sequence[str] = LIGHT
     _check(dataset, columns)
     arrived = f"arrived_at <= timestamp '{as_of.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}'"
     table = _scan(dataset, list(dict.fromkeys(("id", *_ARRIVAL, *columns))), arrived)
-    return table.take(_first(table)).select(list(columns)).combine_chunks()
+    with warehouse.connect() as connection:
+        connection.register("arrivals", _placed(table.select(["id", *_ARRIVAL])))
+        first = _first(connection, "arrivals", "id")
+    return table.select(list(columns)).take(first.combine_chunks()).combine_chunks()
 
 
 def positions(dataset: LanceDataset, keys: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -57,17 +61,10 @@ def positions(dataset: LanceDataset, keys: pa.Table) -> np.ndarray[Any, np.dtype
     Raises:
         FlywheelError: when a key is not in the table; the message names the first.
     """
-    table = _scan(dataset, ["id", *_ARRIVAL])
     with warehouse.connect() as connection:
-        connection.register("stored", table.append_column("place", pa.array(np.arange(len(table)))))
-        number = pa.array(np.arange(len(keys)))
-        connection.register("keys", keys.select(["id", "content_digest"]).append_column("number", number))
-        found = connection.sql(
-            """
-            SELECT number, arg_min(place, (arrived_at, source, source_line, place)) AS place
-            FROM keys LEFT JOIN stored USING (id, content_digest) GROUP BY number ORDER BY number
-            """
-        ).to_arrow_table()["place"]
+        connection.register("stored", _placed(_scan(dataset, ["id", *_ARRIVAL])))
+        connection.register("keys", _placed(keys.select(["id", "content_digest"]), "number"))
+        found = _first(connection, "(SELECT * FROM keys LEFT JOIN stored USING (id, content_digest))", "number")
     if found.null_count:
         absent = keys.slice(found.is_null().to_pylist().index(True), 1).to_pylist()[0]
         raise FlywheelError(
@@ -104,18 +101,28 @@ def _check(dataset: LanceDataset, columns: Sequence[str]) -> None:
         raise FlywheelError(f"prepared rows have no column {unknown[0]!r}; they have: {', '.join(names)}")
 
 
-def _first(table: pa.Table) -> pa.Array:
-    """The places of the first arrival of each id, in the order of ids."""
-    places = table.select(["id", *_ARRIVAL]).append_column("place", pa.array(np.arange(len(table))))
-    with warehouse.connect() as connection:
-        connection.register("given", places)
-        first = connection.sql(
-            """
-            SELECT arg_min(place, (arrived_at, content_digest, source, source_line, place)) AS place
-            FROM given GROUP BY id ORDER BY id
-            """
+def _first(connection: duckdb.DuckDBPyConnection, relation: str, key: str) -> pa.ChunkedArray:
+    """The `place` of the first arrival of each `key` of a relation, in the order of keys.
+
+    The order of arrivals is asked only where a key has several: to compare all of them costs three times as much.
+    """
+    return connection.sql(
+        f"""
+        WITH counted AS MATERIALIZED (
+            SELECT {key}, any_value(place) AS place, count(*) AS arrivals FROM {relation} GROUP BY {key}
+        ),
+        firsts AS (
+            SELECT {key}, arg_min(place, ({", ".join(_ARRIVAL)}, place)) AS place
+            FROM {relation} SEMI JOIN (SELECT {key} FROM counted WHERE arrivals > 1) USING ({key}) GROUP BY {key}
         )
-        return first.to_arrow_table()["place"].combine_chunks()
+        SELECT coalesce(f.place, c.place) AS place FROM counted AS c LEFT JOIN firsts AS f USING ({key}) ORDER BY {key}
+        """
+    ).to_arrow_table()["place"]
+
+
+def _placed(table: pa.Table, name: str = "place") -> pa.Table:
+    """A table with the place of each row."""
+    return table.append_column(name, pa.array(np.arange(len(table))))
 
 
 def _prepared(rows: pa.Table) -> pa.Table:
