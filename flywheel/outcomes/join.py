@@ -7,11 +7,24 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from flywheel import warehouse
+from flywheel.outcomes import verdict
 from flywheel.outcomes.policy import RewardPolicy
 from flywheel.schema import OUTCOMES, TIMESTAMP, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
-HEARD = pa.struct([("signal", pa.string()), ("value", pa.float64()), ("outcome_id", pa.string())])
+# `role`: it `counted`, its silence was `assumed`, it was `outranked` by another signal, or it is in `conflict`.
+HEARD = pa.struct(
+    [
+        ("signal", pa.string()),
+        ("value", pa.float64()),
+        ("outcome_id", pa.string()),
+        ("weight", pa.float64()),
+        ("role", pa.string()),
+    ]
+)
+
+# What the join reads of captures: for those who have it at hand, one row an id, of its first arrival.
+CANDIDATES = pa.schema([("id", pa.string()), ("arrived_at", TIMESTAMP), ("task_type", pa.string())])
 
 JOINED = pa.schema(
     [
@@ -24,28 +37,41 @@ JOINED = pa.schema(
     ]
 )
 
-COMBINED = {
-    "min": "list_min(values)",
-    "mean": "list_sum(weighted) / list_sum(weights)",
-    "first": "coalesce(spoken_values[1], values[1])",
-}
 
-
-def joined(home: Home, workspace: str, policy: RewardPolicy, as_of: datetime) -> pa.Table:
+def joined(
+    home: Home,
+    workspace: str,
+    policy: RewardPolicy,
+    as_of: datetime,
+    *,
+    only: pa.Table | None = None,
+    candidates: pa.Table | None = None,
+) -> pa.Table:
     """One row of `JOINED` for each trajectory that had arrived by `as_of`, ordered by trajectory_id.
 
     `state` is `pending` while a silent signal is waited for (exactly while `matures_at`, the end of that
     wait, lies after `as_of`), else `conflicting` where voices disagree and the policy holds, else `expired`
     where a required signal stayed silent or nothing was heard at all, else `resolved`. Only a resolved row
-    has a reward and a success. `signals` are the ledger rows that made the verdict in the policy's order,
-    all voices where they conflict; an assumed silence has no outcome_id. Outcomes of single steps have no
-    part in it, nor has anything that arrived after `as_of`.
+    has a reward and a success. `signals` are the ledger rows that made the verdict in the policy's order, each
+    with its `role`: all voices where they conflict, all steps where the policy asks for steps; an assumed silence
+    has no outcome_id. Nothing that arrived after `as_of` has a part in it.
+
+    `only` is a table with a column trajectory_id: the rows of those trajectories alone, for little more than
+    their share of the cost. `candidates`, rows of `CANDIDATES` with each id once, spares reading the captures.
 
     Raises:
         FlywheelError: when `as_of` has no time zone.
     """
     with warehouse.connect() as connection:
-        return connection.sql(statement(home, workspace, policy, sql_moment(as_of))).to_arrow_table().cast(JOINED)
+        given: dict[str, str] = {}
+        if only is not None:
+            connection.register("only_these", only.select(["trajectory_id"]))
+            given["only"] = "only_these"
+        if candidates is not None:
+            connection.register("these_candidates", candidates.select(CANDIDATES.names))
+            given["candidates"] = "these_candidates"
+        query = statement(home, workspace, policy, sql_moment(as_of), **given)
+        return connection.sql(query).to_arrow_table().cast(JOINED)
 
 
 def sql_moment(moment: datetime) -> str:
@@ -56,7 +82,7 @@ def sql_moment(moment: datetime) -> str:
     """
     if moment.tzinfo is None:
         raise FlywheelError(f"{moment.isoformat()} has no time zone; write it in UTC, as in 2026-01-31T00:00:00Z")
-    return f"TIMESTAMPTZ {_text(moment.astimezone(UTC).isoformat())}"
+    return f"TIMESTAMPTZ {verdict.text(moment.astimezone(UTC).isoformat())}"
 
 
 def first_arrivals(home: Home, workspace: str, as_of: str) -> str:
@@ -71,85 +97,36 @@ def first_arrivals(home: Home, workspace: str, as_of: str) -> str:
     )"""
 
 
-def statement(home: Home, workspace: str, policy: RewardPolicy, as_of: str = "now()") -> str:
+def statement(
+    home: Home,
+    workspace: str,
+    policy: RewardPolicy,
+    as_of: str = "now()",
+    *,
+    only: str | None = None,
+    candidates: str | None = None,
+    ledger: str | None = None,
+) -> str:
     """The join as one SELECT over the Parquet files, as of a SQL moment: for `joined`, and for views.
 
-    The latest row of each voice counts: by observed_at, then arrived_at, then id. A fact that is told twice
-    (equal id) has its first arrival.
+    The latest row of each voice (source and checker version) counts: by observed_at, then arrived_at, then id. A
+    fact that is told twice (equal id) has its first arrival. `only`, `candidates` and `ledger` are SQL relations
+    that take the place of all candidates, of the captures, and of the workspace's outcomes.
     """
-    signals = ", ".join(
-        f"({position}, {_text(s.name)}, {str(s.required).lower()}, {s.wait_hours!r}::DOUBLE, "
-        f"{'NULL' if s.silence is None else repr(s.silence)}::DOUBLE, {s.weight!r}::DOUBLE)"
-        for position, s in enumerate(policy.signals)
-    )
-    names = ", ".join(_text(s.name) for s in policy.signals)
-    holds = str(policy.on_conflict == "hold").lower()
-    return f"""
-    WITH policy(position, signal, required, wait_hours, silence, weight) AS (VALUES {signals}),
-    arrived AS (
-        SELECT id AS trajectory_id, min(arrived_at) AS arrived_at
-        FROM {warehouse.scan_sql(home.captures, TRAJECTORIES, workspace)}
-        WHERE arrived_at <= {as_of} GROUP BY id
-    ),
-    facts AS (
-        SELECT id, trajectory_id, signal, value, source, checker_version, observed_at, min(arrived_at) AS arrived_at
-        FROM {warehouse.scan_sql(home.outcomes, OUTCOMES, workspace)}
-        WHERE arrived_at <= {as_of} AND step_index IS NULL AND isfinite(value) AND signal IN ({names})
-        GROUP BY ALL
-    ),
-    voices AS (
-        SELECT trajectory_id, signal, source, checker_version,
-            max(struct_pack(observed_at, arrived_at, id, value)) AS latest
-        FROM facts GROUP BY ALL
-    ),
-    spoken AS (
-        SELECT trajectory_id, signal, max(latest) AS latest,
-            {holds} AND bool_or(latest.value >= {policy.success_at!r}) AND bool_or(latest.value < {policy.success_at!r})
-                AS conflict,
-            list(struct_pack(signal, value := latest.value, outcome_id := latest.id) ORDER BY latest) AS rows
-        FROM voices GROUP BY ALL
-    ),
-    heard AS (
-        SELECT trajectory_id, position, required, weight,
-            latest.value AS spoke,
-            latest IS NULL AS silent,
-            coalesce(conflict, false) AS conflict,
-            coalesce(latest.value, silence) AS value,
-            CASE WHEN latest IS NULL THEN arrived_at + to_microseconds(round(wait_hours * 3.6e9)::BIGINT)
-                ELSE arrived_at END AS due,
-            CASE WHEN conflict THEN rows
-                WHEN latest IS NOT NULL
-                    THEN [struct_pack(signal, value := latest.value, outcome_id := latest.id)]
-                WHEN silence IS NOT NULL THEN [struct_pack(signal, value := silence, outcome_id := NULL::VARCHAR)]
-                ELSE [] END AS made_of
-        FROM arrived CROSS JOIN policy LEFT JOIN spoken USING (trajectory_id, signal)
-    ),
-    verdicts AS (
-        SELECT trajectory_id,
-            max(due) AS matures_at,
-            bool_or(conflict) AS conflict,
-            bool_or(required AND value IS NULL) OR count(value) = 0 AS without,
-            list(value ORDER BY position) FILTER (value IS NOT NULL) AS values,
-            list(value * weight ORDER BY position) FILTER (value IS NOT NULL) AS weighted,
-            list(weight ORDER BY position) FILTER (value IS NOT NULL) AS weights,
-            list(spoke ORDER BY position) FILTER (NOT silent) AS spoken_values,
-            flatten(list(made_of ORDER BY position) FILTER (NOT (silent AND due > {as_of}))) AS signals
-        FROM heard GROUP BY trajectory_id
-    ),
-    states AS (
-        SELECT *, CASE WHEN matures_at > {as_of} THEN 'pending' WHEN conflict THEN 'conflicting'
-            WHEN without THEN 'expired' ELSE 'resolved' END AS state
-        FROM verdicts
-    ),
-    rewards AS (
-        SELECT *, CASE WHEN state = 'resolved' THEN {COMBINED[policy.combine]} + 0.0 END AS reward FROM states
-    )
-    SELECT trajectory_id, state, reward, reward >= {policy.success_at!r} AS success,
-        coalesce(signals, []) AS signals, matures_at
-    FROM rewards ORDER BY trajectory_id
-    """
+    among = f" SEMI JOIN {only} USING (trajectory_id)" if only else ""
+    ledger = ledger or warehouse.scan_sql(home.outcomes, OUTCOMES, workspace)
+    arrived = f"(SELECT * FROM {_arrived(home, workspace, policy, as_of, candidates)}{among})"
+    return verdict.select(policy, arrived, f"(SELECT * FROM {ledger}{among})" if among else ledger, as_of)
 
 
-def _text(value: str) -> str:
-    """A SQL string literal."""
-    return "'" + value.replace("'", "''") + "'"
+def _arrived(home: Home, workspace: str, policy: RewardPolicy, as_of: str, candidates: str | None) -> str:
+    """A relation of trajectory_id, arrived_at and task_type, one row a trajectory that had arrived."""
+    if candidates:
+        return f"(SELECT id AS trajectory_id, arrived_at, task_type FROM {candidates} WHERE arrived_at <= {as_of})"
+    # Reading and comparing what decides between equal arrivals costs, and task types matter to few policies.
+    matters = any(signal.wait_by_task_type for signal in policy.signals)
+    first = "arg_min(task_type, (arrived_at, content_digest, source, source_line))" if matters else "NULL::VARCHAR"
+    return f"""(
+        SELECT id AS trajectory_id, min(arrived_at) AS arrived_at, {first} AS task_type
+        FROM {warehouse.scan_sql(home.captures, TRAJECTORIES, workspace)} WHERE arrived_at <= {as_of} GROUP BY id
+    )"""

@@ -49,7 +49,7 @@ def test_a_decision_in_full(home):
         "reward": 1.0,
         "success": True,
         "state": "resolved",
-        "signals": [{"signal": "reward", "value": 1.0, "outcome_id": told.id}],
+        "signals": [{"signal": "reward", "value": 1.0, "outcome_id": told.id, "weight": 1.0, "role": "counted"}],
         "row_digest": hashlib.sha256(digested.encode()).hexdigest(),
     }
 

@@ -40,7 +40,7 @@ def test_a_reward_resolves(home):
         "state": "resolved",
         "reward": 1.0,
         "success": True,
-        "signals": [{"signal": "reward", "value": 1.0, "outcome_id": told.id}],
+        "signals": [{"signal": "reward", "value": 1.0, "outcome_id": told.id, "weight": 1.0, "role": "counted"}],
         "matures_at": at(0),
     }
 
@@ -56,7 +56,13 @@ def test_a_late_veto_is_waited_for_then_its_silence_speaks_then_it_is_heard_all_
 def test_an_assumed_silence_has_no_ledger_row(home):
     store(home, trajectory("a"), outcome("a", "checker", 1.0))
     (row,) = joined(home, "w", STOOD, at(48)).to_pylist()
-    assert row["signals"][1] == {"signal": "reopened", "value": 1.0, "outcome_id": None}
+    assert row["signals"][1] == {
+        "signal": "reopened",
+        "value": 1.0,
+        "outcome_id": None,
+        "weight": 1.0,
+        "role": "assumed",
+    }
     assert row["matures_at"] == at(48)
 
 
