@@ -217,6 +217,33 @@ def test_a_first_write_that_died_before_its_commit_is_begun_anew(home):
     assert leftovers(home) == set()
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from flywheel.curate.derived import bring
+from flywheel.settings import Home
+from flywheel_tests.curate.test_derived import LENGTHS
+
+home = Home(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
+try:
+    bring(home, "w", LENGTHS)
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_a_disk_that_takes_no_more_is_said_and_leaves_the_table_as_it_was(home):
+    bring(home, "w", LENGTHS)
+    store(home, *(trajectory(f"{number}") for number in range(50)))
+    left = subprocess.run([sys.executable, "-c", FULL, str(home.root)], capture_output=True, text=True)
+    assert "FlywheelError" in left.stdout
+    assert "could not be written" in left.stdout
+    assert opened(home, "w", LENGTHS).count_rows() == 0
+    assert bring(home, "w", LENGTHS).count_rows() == 50
+    assert leftovers(home) == set()
+
+
 def data_file(home):
     (file,) = (derived.folder(home, "w", LENGTHS) / "data").iterdir()
     return file
