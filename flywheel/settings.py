@@ -57,6 +57,10 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "derived"
 
     @property
+    def erasures(self) -> Path:
+        return self.root / "erasures"
+
+    @property
     def trees(self) -> Path:
         return self.root / "trees"
 
