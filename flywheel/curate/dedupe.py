@@ -1,13 +1,181 @@
-"""Near duplicates: of episodes that say nearly the same, the one that ranks best is kept."""
+"""Duplicates: of rows that repeat each other the one that ranks best is kept, whatever the order they came in."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
 import pyarrow as pa
 
+from flywheel import warehouse
 from flywheel.curate.fingerprint import similar
-from flywheel.curate.spec import NearDuplicates
+from flywheel.curate.near import near
+from flywheel.curate.prefix import prefixes
+from flywheel.curate.spec import NearDuplicates, Spec
+from flywheel.curate.words import Numbers
 
-DUPLICATES = pa.schema([("trajectory_id", pa.string()), ("duplicate_of", pa.string())])
+DUPLICATES = pa.schema(
+    [
+        ("trajectory_id", pa.string()),
+        ("reason", pa.string()),
+        ("duplicate_of", pa.string()),
+        ("similarity", pa.float64()),
+    ]
+)
+
+CLUSTERS = pa.schema(
+    [
+        ("trajectory_id", pa.string()),
+        ("cluster", pa.string()),
+        ("reason", pa.string()),
+        ("similarity", pa.float64()),
+    ]
+)
+
+# The runs of words (`fingerprint.runs`) of the rows of a table of id and content_digest, in its order.
+Runs = Callable[[pa.Table], pa.Array | pa.ChunkedArray]
+
+# What is dropped and what stands in its place, as places among rows in the order of ranks; how near they are.
+_Found = tuple[Numbers, Numbers, Numbers | None]
+
+
+def duplicates(candidates: pa.Table, runs: Runs, spec: Spec) -> pa.Table:
+    """The rows to drop, as rows of `DUPLICATES` ordered by trajectory_id.
+
+    `candidates` has trajectory_id, content_digest, task_id and rank (distinct numbers; the least is best) and, for
+    what the spec asks, chain and effects (of the prepared rows), buckets and n_runs (of the fingerprints). `runs` is
+    asked only for rows that may be near duplicates, as many at a time as `near.MOST_RUNS` allows.
+
+    These are looked for, in this order, each among what the former left:
+
+    - exact duplicate: content_digest is equal;
+    - prefix duplicate: one conversation is the beginning of the other (`prefix.prefixes`);
+    - same effects: task_id and effects are equal (null: nothing was done);
+    - near duplicate: the texts share most runs of words (`near.near`); `similarity` says how many.
+
+    `duplicate_of` is the best of the rows that stood against that reason. A later reason may drop it in turn:
+    `clusters` follows to what is kept in the end. The order of the rows given leaves no trace.
+    """
+    ids = candidates["trajectory_id"]
+    left = np.argsort(candidates["rank"].to_numpy())
+    found = [DUPLICATES.empty_table()]
+    for search in _searches(runs, spec):
+        rows = candidates.select(search.columns).take(pa.array(left))
+        places, originals, similarity = search.find(rows)
+        found.append(
+            pa.table(
+                {
+                    "trajectory_id": ids.take(pa.array(left[places])),
+                    "reason": pa.array([search.reason], pa.string()).take(pa.array(np.zeros(len(places), np.int64))),
+                    "duplicate_of": ids.take(pa.array(left[originals])),
+                    "similarity": pa.nulls(len(places), pa.float64()) if similarity is None else pa.array(similarity),
+                }
+            )
+        )
+        left = np.delete(left, places)
+    return pa.concat_tables(found).sort_by("trajectory_id")
+
+
+def clusters(found: pa.Table) -> pa.Table:
+    """Which rows repeat each other, as rows of `CLUSTERS` ordered by cluster and trajectory_id.
+
+    Takes `DUPLICATES`. `cluster` is the id of the row that stands for all of them in the end; it is a row of its
+    cluster itself, without reason. `reason` and `similarity` say what a row has in common with its `duplicate_of`.
+    """
+    with warehouse.connect() as connection:
+        connection.register("found", found)
+        # Each reason drops what the former ones left: there are no more steps from a row to what is kept than reasons.
+        return (
+            connection.sql(
+                """
+                WITH ends AS (
+                    SELECT a.trajectory_id, coalesce(d.duplicate_of, c.duplicate_of, b.duplicate_of, a.duplicate_of)
+                        AS cluster, a.reason, a.similarity
+                    FROM found AS a LEFT JOIN found AS b ON b.trajectory_id = a.duplicate_of
+                    LEFT JOIN found AS c ON c.trajectory_id = b.duplicate_of
+                    LEFT JOIN found AS d ON d.trajectory_id = c.duplicate_of
+                )
+                FROM ends UNION ALL SELECT DISTINCT cluster, cluster, NULL, NULL FROM ends
+                ORDER BY cluster, trajectory_id
+                """
+            )
+            .to_arrow_table()
+            .cast(CLUSTERS)
+        )
+
+
+class _Search(NamedTuple):
+    """A reason, the columns that it is found by, and what finds it among rows in the order of ranks."""
+
+    reason: str
+    columns: list[str]
+    find: Callable[[pa.Table], _Found]
+
+
+def _searches(runs: Runs, spec: Spec) -> list[_Search]:
+    """What the spec asks for."""
+    searches = [_Search("exact duplicate", ["content_digest"], _exact)]
+    if spec.prefix_duplicates:
+        searches.append(_Search("prefix duplicate", ["chain"], _prefix))
+    if spec.same_effects:
+        searches.append(_Search("same effects", ["task_id", "effects"], _same_effects))
+    if spec.near_duplicates is not None:
+        settings = spec.near_duplicates
+        columns = ["trajectory_id", "content_digest", "task_id", "buckets", "n_runs"]
+        searches.append(_Search("near duplicate", columns, lambda rows: _near(rows, runs, settings)))
+    return searches
+
+
+def _exact(rows: pa.Table) -> _Found:
+    return _equal(_codes(rows["content_digest"]))
+
+
+def _prefix(rows: pa.Table) -> _Found:
+    chains = rows["chain"].combine_chunks()
+    return *prefixes(chains.flatten().to_numpy(), _bounds(chains)), None
+
+
+def _same_effects(rows: pa.Table) -> _Found:
+    acted = np.flatnonzero(rows["effects"].is_valid().to_numpy())
+    some = rows.take(pa.array(acted))
+    effects = _codes(some["effects"])
+    places, originals, _ = _equal(_codes(some["task_id"]) * (effects.max(initial=0) + 1) + effects)
+    return acted[places], acted[originals], None
+
+
+def _near(rows: pa.Table, runs: Runs, settings: NearDuplicates) -> _Found:
+    n_runs = rows["n_runs"].to_numpy()
+    buckets = np.zeros((len(rows), settings.signature[0]), np.int64)
+    buckets[n_runs > 0] = rows["buckets"].combine_chunks().flatten().to_numpy().reshape(-1, buckets.shape[1])
+    scopes = _codes(rows["task_id"]) if settings.within == "task" else np.zeros(len(rows), np.int64)
+    keys = pa.table({"id": rows["trajectory_id"], "content_digest": rows["content_digest"]})
+
+    def fetch(places: Numbers) -> tuple[Numbers, Numbers]:
+        found = runs(keys.take(pa.array(places)))
+        lists = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+        return lists.flatten().to_numpy(), _bounds(lists)
+
+    return near(buckets, scopes, n_runs, settings.threshold, fetch)
+
+
+def _equal(codes: Numbers) -> _Found:
+    """What is equal to an earlier row."""
+    first = np.zeros(codes.max(initial=-1) + 1, np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    places = np.flatnonzero(first[codes] < np.arange(len(codes)))
+    return places, first[codes][places], None
+
+
+def _codes(column: pa.ChunkedArray) -> Numbers:
+    """A small number for each distinct value of a column without nulls."""
+    return column.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+
+
+def _bounds(lists: pa.Array) -> Numbers:
+    """Where each list begins among the flattened values, and where the last one ends."""
+    sizes = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
 
 
 def near_duplicates(episodes: pa.Table, settings: NearDuplicates) -> pa.Table:
@@ -30,4 +198,5 @@ def near_duplicates(episodes: pa.Table, settings: NearDuplicates) -> pa.Table:
         if worse not in original and better not in original:
             original[worse] = better
     rows = sorted(original.items())
-    return pa.table([[row[0] for row in rows], [row[1] for row in rows]], schema=DUPLICATES)
+    strings = [pa.array([row[side] for row in rows], pa.string()) for side in (0, 1)]
+    return pa.table(strings, names=["trajectory_id", "duplicate_of"])
