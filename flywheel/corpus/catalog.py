@@ -125,10 +125,15 @@ def _manifests(home: Home) -> list[Manifest]:
     return found
 
 
+def reward_policies(home: Home) -> dict[str, RewardPolicy]:
+    """The reward policy of the newest version made of each workspace that has one."""
+    newest = sorted(_manifests(home), key=lambda of: of.created_at)
+    return {of.recipe["workspace"]: msgspec.convert(of.recipe["reward_policy"], RewardPolicy) for of in newest}
+
+
 def _joined(home: Home) -> str:
     """The verdicts as of now, by the reward policy of the newest version made of each workspace, else the default."""
-    newest = sorted(_manifests(home), key=lambda of: of.created_at)
-    policies = {of.recipe["workspace"]: msgspec.convert(of.recipe["reward_policy"], RewardPolicy) for of in newest}
+    policies = reward_policies(home)
     folders = sorted(path.name.removeprefix("workspace=") for path in home.captures.glob("workspace=*"))
     parts = [
         f"SELECT {relations.text(workspace)} AS workspace, * "
