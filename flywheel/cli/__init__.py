@@ -31,6 +31,7 @@ def main() -> None:
 from flywheel.cli import capture as capture
 from flywheel.cli import compare as compare
 from flywheel.cli import corpus as corpus
+from flywheel.cli import defence as defence
 from flywheel.cli import environments as environments
 from flywheel.cli import evaluate as evaluate
 from flywheel.cli import outcomes as outcomes

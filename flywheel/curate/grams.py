@@ -65,8 +65,7 @@ def hashed(words: pl.Series) -> Words:
     """The words of `split` as numbers."""
     lengths = words.list.len().to_numpy().astype(np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    # An empty list explodes into a null, which is no word.
-    flat = words.explode().drop_nulls()
+    flat = words.explode(empty_as_null=False).drop_nulls()
     return Words(offsets, flat.hash(seed=1).to_numpy())
 
 
