@@ -38,6 +38,7 @@ from flywheel.cli import outcomes as outcomes
 from flywheel.cli import query as query
 from flywheel.cli import release as release
 from flywheel.cli import rollout as rollout
+from flywheel.cli import search as search
 from flywheel.cli import stream as stream
 from flywheel.cli import train as train
 from flywheel.cli import versions as versions
