@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from flywheel.corpus.batches import Batches
 from flywheel.corpus.kept import Kept
 from flywheel.corpus.manifest import manifest
-from flywheel.corpus.sequences import Sequences
 from flywheel.corpus.stream import stream
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
@@ -185,38 +184,6 @@ class CorpusLoader:
             "pack": of.pack,
             "batch over all ranks": of.batch * of.ranks,
         }
-
-
-class CorpusExamples(Dataset[dict[str, Any]]):
-    """Single examples, `input_ids` and `labels`, for TRL's `SFTTrainer` and others that batch by themselves.
-
-    Example `i` is sample `i` of the order of the epoch, which trainers tell it (`set_epoch`): with
-    `train_sampling_strategy="sequential"` a trainer follows it, on any number of ranks and after a resume. With
-    `pack` an example is a pack with its `seq_lengths`, for `padding_free=True`; take `max_length=None` in either
-    case, since nothing is to be cut any more.
-    """
-
-    column_names: list[str]
-
-    def __init__(self, sequences: Sequences, *, pack: int | None = None, seed: int | None = 0) -> None:
-        self.sequences, self.pack, self.seed = sequences, pack, seed
-        self.column_names = ["input_ids", "labels", *(["seq_lengths"] if pack else [])]
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order; a loader tells no workers that it keeps."""
-        self.batches = Batches(self.sequences, batch=1, pack=self.pack, seed=self.seed, epoch=epoch)
-
-    def __len__(self) -> int:
-        return self.batches.samples
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        [positions] = self.batches.held(index, index + 1)
-        made = self.sequences.packed(positions)
-        example = {name: torch.from_numpy(made[name][0]) for name in ("input_ids", "labels")}
-        return example | ({"seq_lengths": self.sequences.lengths[positions].tolist()} if self.pack else {})
 
 
 def _place() -> tuple[int, int]:

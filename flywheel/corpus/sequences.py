@@ -90,7 +90,8 @@ class Sequences(Kept):
         `input_ids`, `labels` and `position_ids` (1, tokens), int64; the positions of each window begin at 0, by
         which models keep attention within it. `cu_seq_lens_q` and `cu_seq_lens_k` (windows + 1), int32, say where
         each begins and the last ends, `max_length_q` and `max_length_k` how long the longest is, and `seq_idx`
-        (1, tokens), int32, which a token belongs to.
+        (1, tokens), int32, which a token belongs to. `use_cache` is off: with a cache, models of transformers let
+        attention cross from one window into the next.
         """
         found = self.tokens(positions)
         lengths = self.lengths[positions]
@@ -108,6 +109,7 @@ class Sequences(Kept):
             "max_length_q": longest,
             "max_length_k": longest,
             "seq_idx": np.repeat(np.arange(len(found), dtype=np.int32), lengths)[None],
+            "use_cache": False,
         }
 
     def _labels(self, ids: np.ndarray, wrote: np.ndarray) -> np.ndarray[Any, np.dtype[np.int64]]:
