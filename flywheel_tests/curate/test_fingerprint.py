@@ -6,8 +6,10 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from flywheel.curate.fingerprint import similar, texts
+from flywheel.curate import minhash
+from flywheel.curate.fingerprint import derivation, runs, similar, texts
 from flywheel.curate.spec import NearDuplicates
+from flywheel.curate.words import text_words
 from flywheel.schema import Step, ToolCall, trajectories_table
 from flywheel_tests.outcomes.stored import trajectory
 
@@ -36,6 +38,25 @@ def test_the_text_is_what_was_asked_said_and_done_without_the_system():
         {"id": "a", "prompt": "Where is O12?", "text": 'Where is O12? Look. find {"o": 12} lost Well?'},
         {"id": "b", "prompt": "", "text": ""},
     ]
+
+
+def test_fingerprints_are_those_of_the_text():
+    table = trajectories_table([trajectory("a", "Where is O12?"), trajectory("b", "")])
+    words = text_words(texts(table)["text"])
+    near = NearDuplicates(shingle=2, bands=3, rows=2)
+    made = derivation(near)
+    assert made.compute(table.select(made.columns)) == minhash.fingerprints(words, near)
+    assert made.compute(table.select(made.columns))["n_runs"].to_pylist() == [
+        len(r) for r in runs(table["steps"], near)
+    ]
+    assert made.compute(table.slice(0, 0)).num_rows == 0
+
+
+def test_another_threshold_needs_no_other_fingerprints():
+    near = NearDuplicates(bands=3, rows=2)
+    assert derivation(near).table == derivation(msgspec.structs.replace(near, threshold=0.5, within="task")).table
+    others = [{"shingle": 4}, {"bands": 4}, {"rows": 3}, {"seed": 2}]
+    assert len({derivation(msgspec.structs.replace(near, **other)).table for other in [{}, *others]}) == 5
 
 
 def test_one_word_of_a_hundred_costs_its_runs():
