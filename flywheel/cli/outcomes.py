@@ -1,19 +1,22 @@
-"""`flywheel outcomes`: what is known of each trajectory, and what a reward policy makes of it."""
+"""`flywheel outcomes`: what is known of each trajectory, what a reward policy makes of it, and how late it comes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flywheel.cli import app
-from flywheel.cli.output import Json, emit, table
+from flywheel.cli.output import Json, emit, say, table
 from flywheel.outcomes import policy as policies
 from flywheel.schema import FlywheelError
 from flywheel.settings import home
+
+if TYPE_CHECKING:
+    from flywheel.outcomes.explain import Explanation
 
 outcomes_app = typer.Typer(help="Outcomes: the ledger, and the verdicts it gives.", no_args_is_help=True)
 app.add_typer(outcomes_app, name="outcomes")
@@ -21,19 +24,21 @@ app.add_typer(outcomes_app, name="outcomes")
 MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S"]
 
 
+AsOf = Annotated[
+    datetime | None, typer.Option(help="What was known at this moment (UTC); now unless given.", formats=MOMENTS)
+]
+Policy = Annotated[
+    Path | None,
+    typer.Option(help="A reward policy (TOML or JSON); the wheel's own for its workspace, else the signal 'reward'."),
+]
+
+
 @outcomes_app.command("show")
 def show(
     workspace: Annotated[str, typer.Argument(help="The workspace to read.")],
-    as_of: Annotated[
-        datetime | None, typer.Option(help="What was known at this moment (UTC); now unless given.", formats=MOMENTS)
-    ] = None,
+    as_of: AsOf = None,
     trajectory: Annotated[str | None, typer.Option(help="One trajectory: its verdict and every fact about it.")] = None,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            help="A reward policy (TOML or JSON); the wheel's own for its workspace, else the signal 'reward'."
-        ),
-    ] = None,
+    policy: Policy = None,
     json: Json = False,
 ) -> None:
     """Show the verdicts on a workspace's trajectories as of a moment.
@@ -49,8 +54,7 @@ def show(
     from flywheel.outcomes.ledger import facts
 
     workspaces.require(home(), workspace)
-    moment = datetime.now(UTC) if as_of is None else as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
-    chosen = policies.load(policy) if policy else _policy_of(workspace)
+    moment, chosen = _moment(as_of), _chosen(policy, workspace)
     verdicts = joined(home(), workspace, chosen, moment).to_pylist()
     if trajectory is not None:
         verdicts = [row for row in verdicts if row["trajectory_id"] == trajectory]
@@ -74,6 +78,102 @@ def show(
     if trajectory:
         columns = ["signal", "value", "step_index", "source", "checker_version", "observed_at", "arrived_at", "comment"]
         table("facts", columns, [[fact[column] for column in columns] for fact in known])
+
+
+@outcomes_app.command("explain")
+def explain(
+    trajectory: Annotated[str, typer.Argument(help="A trajectory's id, or the beginning of one.")],
+    workspace: Annotated[str | None, typer.Option(help="The workspace to look in; all of them unless given.")] = None,
+    as_of: AsOf = None,
+    policy: Policy = None,
+    json: Json = False,
+) -> None:
+    """Explain a trajectory's reward: the rows of the ledger about it, how each counted, and the arithmetic.
+
+    Example: flywheel outcomes explain 5f2c0d6b
+
+    Example: flywheel outcomes explain 5f2c0d6b --as-of 2026-11-09 --policy strict.toml --json
+    """
+    from flywheel.outcomes.explain import explain, find
+
+    of, found = find(home(), trajectory, workspace)
+    explained = explain(home(), of, _chosen(policy, of), found, _moment(as_of))
+    if json:
+        emit(explained)
+        return
+    _print_explanation(explained)
+
+
+@outcomes_app.command("lag")
+def lag(
+    workspace: Annotated[str | None, typer.Option(help="The workspace; the wheel's own unless given.")] = None,
+    as_of: AsOf = None,
+    policy: Policy = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves into this PNG.")] = None,
+    json: Json = False,
+) -> None:
+    """Show how late each signal arrives, what revisions changed, and what waiting longer would have changed.
+
+    Example: flywheel outcomes lag
+
+    Example: flywheel outcomes lag --workspace support --plot lag.png --json
+    """
+    from flywheel.capture import workspaces
+    from flywheel.outcomes.lag import curves, draw
+    from flywheel.wheel.config import load
+
+    workspace = workspace or load(home()).workspace
+    workspaces.require(home(), workspace)
+    moment, chosen = _moment(as_of), _chosen(policy, workspace)
+    found = curves(home(), workspace, chosen, moment)
+    title = f"{workspace} as of {moment:%Y-%m-%d %H:%M:%S} UTC, policy {chosen.name}"
+    if plot is not None:
+        draw(found, plot, title)
+    tables = {"lags": found.lags, "revisions": found.revisions, "waits": found.waits}
+    if json:
+        document = {"workspace": workspace, "as_of": moment, "policy": {"hash": chosen.hash, "config": chosen}}
+        rows = {name: of.to_pylist() for name, of in {**tables, "curves": found.curves}.items()}
+        emit(document | rows | {"plot": plot})
+        return
+    say(title)
+    titles = ("hours to the first outcome", "what revisions changed", "had the verdict been given after so many hours")
+    for heading, of in zip(titles, tables.values(), strict=True):
+        cells = [[_short(value) for value in row.values()] for row in of.to_pylist()]
+        table(heading, [name.replace("_", " ") for name in of.column_names], cells)
+    if plot is not None:
+        say(f"drawn: {plot}")
+
+
+def _print_explanation(of: Explanation) -> None:
+    say(f"{of.trajectory_id} ({of.workspace}, {of.task_type}), arrived {of.arrived_at:%Y-%m-%d %H:%M:%S} UTC")
+    columns = [
+        "signal",
+        "value",
+        "counted",
+        "step_index",
+        "source",
+        "checker_version",
+        "observed_at",
+        "arrived_at",
+        "id",
+    ]
+    title = f"{of.verdict['state']} as of {of.as_of:%Y-%m-%d %H:%M:%S} UTC, policy {of.policy}: {of.arithmetic}"
+    table(title, columns, [[row[column] for column in columns] for row in of.ledger])
+    if of.silent:
+        rows = [[row["signal"], row["until"], row["then"], "" if row["matters"] else "outranked"] for row in of.silent]
+        table("silent", ["signal", "waited for until", "then", ""], rows)
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.3g}" if isinstance(value, float) else value
+
+
+def _moment(as_of: datetime | None) -> datetime:
+    return datetime.now(UTC) if as_of is None else as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+
+
+def _chosen(policy: Path | None, workspace: str) -> policies.RewardPolicy:
+    return policies.load(policy) if policy else _policy_of(workspace)
 
 
 def _print(workspace: str, moment: datetime, name: str, verdicts: list[dict[str, Any]], states: Counter[str]) -> None:

@@ -115,12 +115,15 @@ def statement(
     """
     among = f" SEMI JOIN {only} USING (trajectory_id)" if only else ""
     ledger = ledger or warehouse.scan_sql(home.outcomes, OUTCOMES, workspace)
-    arrived = f"(SELECT * FROM {_arrived(home, workspace, policy, as_of, candidates)}{among})"
+    arrived = f"(SELECT * FROM {arrivals(home, workspace, policy, as_of, candidates)}{among})"
     return verdict.select(policy, arrived, f"(SELECT * FROM {ledger}{among})" if among else ledger, as_of)
 
 
-def _arrived(home: Home, workspace: str, policy: RewardPolicy, as_of: str, candidates: str | None) -> str:
-    """A relation of trajectory_id, arrived_at and task_type, one row a trajectory that had arrived."""
+def arrivals(home: Home, workspace: str, policy: RewardPolicy, as_of: str, candidates: str | None = None) -> str:
+    """A SQL relation of trajectory_id, arrived_at and task_type, one row a trajectory that had arrived.
+
+    `task_type` is NULL where the policy makes no difference between task types and captures are read.
+    """
     if candidates:
         return f"(SELECT id AS trajectory_id, arrived_at, task_type FROM {candidates} WHERE arrived_at <= {as_of})"
     # Reading and comparing what decides between equal arrivals costs, and task types matter to few policies.

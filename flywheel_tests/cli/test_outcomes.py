@@ -52,3 +52,34 @@ def test_tables_for_people(stored):
 
 def test_wrong_usage_is_two(stored):
     assert cli.invoke(app, ["outcomes", "show", "w", "--as-of", "yesterday"]).exit_code == 2
+
+
+def test_an_explanation(stored):
+    result = cli.invoke(app, ["outcomes", "explain", "a", "--as-of", "2026-03-01T13:00:00Z", "--json"])
+    assert result.exit_code == 0, result.output
+    explained = json.loads(result.stdout)
+    assert explained["arithmetic"] == "min(reward 1) = 1: success, at 1"
+    assert [row["counted"] for row in explained["ledger"]] == ["counted", "arrived later"]
+
+
+def test_an_explanation_for_people(stored):
+    result = cli.invoke(app, ["outcomes", "explain", "b", "--workspace", "w"])
+    assert result.exit_code == 0, result.output
+    assert "no verdict: reward stayed silent" in result.stdout
+    assert "nothing is assumed" in result.stdout
+
+
+def test_lag_with_a_picture(stored, tmp_path):
+    plot = tmp_path / "lag.png"
+    result = cli.invoke(app, ["outcomes", "lag", "--workspace", "w", "--plot", str(plot), "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["lags"][0]["heard"] == 1
+    assert document["revisions"][0]["changed"] == 1
+    assert plot.exists()
+
+
+def test_lag_for_people(stored):
+    result = cli.invoke(app, ["outcomes", "lag", "--workspace", "w"])
+    assert result.exit_code == 0, result.output
+    assert "what revisions changed" in result.stdout

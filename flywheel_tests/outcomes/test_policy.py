@@ -2,9 +2,10 @@
 
 import math
 
+import msgspec
 import pytest
 
-from flywheel.outcomes.policy import RewardPolicy, Signal, checked, load
+from flywheel.outcomes.policy import RewardPolicy, Signal, checked, load, waiting
 from flywheel.schema import FlywheelError
 
 
@@ -30,6 +31,7 @@ def test_a_check_at_once_and_a_veto_later():
         {"signals": (Signal(name="a", wait_hours=-1),)},
         {"signals": (Signal(name="a", weight=0),)},
         {"signals": (Signal(name="a", silence=math.nan),)},
+        {"signals": (Signal(name="a", wait_by_task_type={"code": -1.0}),)},
         {"success_at": math.inf},
     ],
 )
@@ -47,3 +49,37 @@ def test_policies_are_read_from_files(tmp_path):
     (tmp_path / "p.json").write_text('{"signal": []}')
     with pytest.raises(FlywheelError, match=r"p\.json is no reward policy.*signals"):
         load(tmp_path / "p.json")
+
+
+def test_a_policy_written_before_a_field_was_is_read_with_its_meaning():
+    old = {"name": "reward", "version": 1, "signals": [{"name": "checker", "required": True, "wait_hours": 0.0}]}
+    assert msgspec.convert(old, RewardPolicy) == RewardPolicy(signals=(Signal(name="checker"),))
+
+
+def test_all_that_a_signal_may_say_in_a_file(tmp_path):
+    (tmp_path / "p.toml").write_text(
+        """
+        [[signals]]
+        name = "checker"
+        tier = 1
+        checker_versions = ["2", "3"]
+        newest_version = true
+        steps = "mean"
+        wait_by_task_type = { code = 72.0 }
+        """
+    )
+    assert load(tmp_path / "p.toml").signals == (
+        Signal(
+            name="checker",
+            tier=1,
+            checker_versions=("2", "3"),
+            newest_version=True,
+            steps="mean",
+            wait_by_task_type={"code": 72.0},
+        ),
+    )
+
+
+def test_one_wait_for_all():
+    policy = RewardPolicy(signals=(Signal(name="a", wait_by_task_type={"code": 9.0}), Signal(name="b", wait_hours=2)))
+    assert waiting(policy, 5.0).signals == (Signal(name="a", wait_hours=5.0), Signal(name="b", wait_hours=5.0))
