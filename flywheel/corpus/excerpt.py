@@ -15,7 +15,7 @@ def excerpt(steps: list[dict[str, Any]], weights: dict[str, float]) -> str:
     """About `WIDTH` characters of the steps (rows of `schema.STEP`) around the words that weigh most together.
 
     `weights` are those of words in lower case. The heaviest words are marked as in **refund**. Where none stands in the
-    episode, the excerpt is the beginning of what the user said.
+    episode, the excerpt is the beginning of what the user said, or of what anyone said.
     """
     found = max((_window(text, weights) for text in _texts(steps)), key=lambda window: window[0], default=(0.0, "", 0))
     weight, text, start = found
