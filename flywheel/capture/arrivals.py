@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,8 @@ import polars as pl
 import pyarrow as pa
 
 from flywheel import artifacts, schema, warehouse
+from flywheel.capture import forget
+from flywheel.capture.erasure import Tombstones
 from flywheel.schema import Outcome, Quarantined, Trajectory
 from flywheel.settings import Home
 
@@ -27,17 +29,22 @@ class Arrivals:
     **Closed** means settled: once a settle as of a moment has run, no row that arrived at or before that moment is
     ever added, so a snapshot as of it can be rebuilt for ever. What is found later arrives later, see `moment`.
     All is read and added within `locked`. Of stored files only columns of ids are read, and each file once.
+    What was erased is never let in again: `erased` tells it, and nothing that is added or asked for has it.
     """
 
     def __init__(self, home: Home, workspace: str) -> None:
         self.home, self.workspace = home, workspace
         self.folder = home.journals / workspace
         self.closed_through = datetime.min.replace(tzinfo=UTC)
+        self.tombstones = Tombstones(home, workspace)
         self._columns: dict[tuple[Path, str], pl.DataFrame] = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone among all processes that settle or ingest into this workspace."""
+        """Alone among all processes that settle, ingest into or erase from this workspace.
+
+        An erasure that somebody left unfinished is brought to its end first.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         closed = self.folder / "closed.json"
         file = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -45,6 +52,8 @@ class Arrivals:
             fcntl.flock(file, fcntl.LOCK_EX)
             if closed.exists():
                 self.closed_through = datetime.fromisoformat(artifacts.read_json(closed)["through"])
+            forget.resume(self.home, self.workspace)
+            self.tombstones = Tombstones(self.home, self.workspace)
             yield
         finally:
             os.close(file)
@@ -59,9 +68,17 @@ class Arrivals:
         """When something that happened at `at` and is stored `now` arrives: then, or now if then is closed."""
         return at if at > self.closed_through else max(now, self.closed_through + TICK)
 
+    def erased(self, ids: Iterable[str]) -> set[str]:
+        """Those of the trajectory ids that were erased."""
+        return self.tombstones.named(ids)
+
+    def erased_inputs(self, rows: Iterable[Quarantined]) -> int:
+        """How many of the inputs were erased before."""
+        return sum(bool(self.tombstones.inputs([_key(row)])) for row in rows)
+
     def new_trajectories(self, ids: Sequence[str]) -> set[str]:
-        """Those of the ids that no stored trajectory has."""
-        return self._new(self.home.captures, ids, pl.col("id"))
+        """Those of the ids that no stored trajectory has, and that may come."""
+        return self._new(self.home.captures, ids, pl.col("id")) - self.erased(ids)
 
     def without_outcomes(self, ids: Sequence[str], source: str) -> set[str]:
         """Those of the trajectory ids of which the ledger holds no outcome from a source."""
@@ -75,17 +92,18 @@ class Arrivals:
 
     def add_outcomes(self, outcomes: Sequence[Outcome]) -> int:
         """Store the outcomes that are not stored yet, the first of each id; returns how many."""
-        by_id = _first_of(outcomes, lambda o: o.id)
+        gone = self.erased({outcome.trajectory_id for outcome in outcomes})
+        by_id = _first_of([outcome for outcome in outcomes if outcome.trajectory_id not in gone], lambda o: o.id)
         new = self._new(self.home.outcomes, list(by_id), pl.col("id"))
         return self._append(self.home.outcomes, schema.outcomes_table([by_id[i] for i in by_id if i in new]))
 
     def add_quarantined(self, rows: Sequence[Quarantined]) -> int:
         """Store the quarantined inputs that are not stored yet; returns how many."""
-        by_key = _first_of(rows, lambda r: "\x1f".join((r.source, str(r.line or ""), r.error, r.excerpt)))
+        by_key = _first_of(rows, _key)
         key = pl.concat_str(
             "source", pl.col("line").cast(pl.String).fill_null(""), "error", "excerpt", separator="\x1f"
         )
-        new = self._new(self.home.quarantine, list(by_key), key)
+        new = self._new(self.home.quarantine, list(by_key), key) - self.tombstones.inputs(by_key)
         return self._append(self.home.quarantine, schema.quarantine_table([by_key[k] for k in by_key if k in new]))
 
     def _new(self, root: Path, keys: Collection[str], column: pl.Expr) -> set[str]:
@@ -102,6 +120,10 @@ class Arrivals:
         if table.num_rows:
             warehouse.append(root, table)
         return table.num_rows
+
+
+def _key(row: Quarantined) -> str:
+    return "\x1f".join((row.source, str(row.line or ""), row.error, row.excerpt))
 
 
 def _first_of(items: Sequence[Item], key: Callable[[Item], str]) -> dict[str, Item]:

@@ -25,8 +25,9 @@ SUFFIXES = (".json", ".jsonl")  # of the files that are taken from a folder
 class FileReport(msgspec.Struct, kw_only=True):
     """What became of one file.
 
-    `records` is always `added` + `already_there` + `duplicates` (within the file) + `quarantined`. Outcomes, steps,
-    tool calls and redactions (by kind; printed rewards are `LABEL`) are those of the added records.
+    `records` is always `added` + `already_there` + `erased` (what was forgotten does not come back) + `duplicates`
+    (within the file) + `quarantined`. Outcomes, steps, tool calls and redactions (by kind; printed rewards are
+    `LABEL`) are those of the added records.
     """
 
     path: str
@@ -34,6 +35,7 @@ class FileReport(msgspec.Struct, kw_only=True):
     records: int = 0
     added: int = 0
     already_there: int = 0
+    erased: int = 0
     duplicates: int = 0
     quarantined: int = 0
     outcomes: int = 0
@@ -115,6 +117,7 @@ def _store(
     bad = [record for record in batch if isinstance(record, Bad)]
     good = {r.trajectory.id: r for r in reversed(batch) if isinstance(r, Record) and r.trajectory.id not in seen}
     new = arrivals.new_trajectories(list(good))
+    gone = arrivals.erased(good)
     unlabelled = arrivals.without_outcomes(list(new), report.format)
     trajectories, outcomes = [], []
     counts = Counter(report.redactions)
@@ -125,16 +128,19 @@ def _store(
         if id in unlabelled:
             outcomes += [msgspec.structs.replace(outcome, arrived_at=at) for outcome in good[id].outcomes]
         counts += redactor.counts + Counter(LABEL=labels)
-    arrivals.add_quarantined([_quarantined(record, arrivals.workspace, report.path, at) for record in bad])
+    set_aside = [_quarantined(record, arrivals.workspace, report.path, at) for record in bad]
+    refused = arrivals.erased_inputs(set_aside)
+    arrivals.add_quarantined(set_aside)
     arrivals.add_outcomes(outcomes)
     arrivals.add_trajectories(trajectories)
     seen |= good.keys()
 
     report.records += len(batch)
     report.added += len(new)
-    report.already_there += len(good) - len(new)
+    report.already_there += len(good) - len(new) - len(gone)
+    report.erased += len(gone) + refused
     report.duplicates += len(batch) - len(bad) - len(good)
-    report.quarantined += len(bad)
+    report.quarantined += len(bad) - refused
     report.outcomes += len(outcomes)
     report.steps += sum(len(t.steps) for t in trajectories)
     report.tool_calls += sum(len(step.tool_calls) for t in trajectories for step in t.steps)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -119,19 +119,47 @@ def claimed(path: Path) -> Iterator[bool]:
         os.close(file)
 
 
+def erased(line: bytes) -> bool:
+    """Whether a line was erased: overwritten with spaces, from its beginning on."""
+    return line.startswith(b" ")
+
+
+def erase(path: Path, gone: Callable[[bytes], bool]) -> int:
+    """Overwrite lines in their place, also under a living writer, who only appends; how many that were.
+
+    One whose overwriting was interrupted is known by the space that it begins with, and is brought to its end.
+    """
+    count = 0
+    with claimed(path) as dead, path.open("r+b") as file:
+        at = 0
+        *lines, tail = file.read().split(b"\n")
+        # What has no end yet may still be being written.
+        for line in [*lines, tail] if dead else lines:
+            if line.strip(b" ") and (erased(line) or gone(line)):
+                file.seek(at)
+                file.write(b" " * len(line))
+                count += 1
+            at += len(line) + 1
+        file.flush()
+        os.fsync(file.fileno())
+    return count
+
+
 def read(path: Path) -> tuple[list[tuple[int, Event]], list[Torn]]:
     """The events of a journal with their line numbers (from 1), and the lines that are none.
 
-    A crash can tear the last line; a damaged disk, any.
+    A crash can tear the last line; a damaged disk, any. Erased lines are passed over.
     """
     events: list[tuple[int, Event]] = []
     torn: list[Torn] = []
     *lines, tail = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
+        if erased(line):
+            continue
         try:
             events.append((number, DECODER.decode(line)))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             torn.append(Torn(number, str(error), line))
-    if tail:
+    if tail and not erased(tail):
         torn.append(Torn(len(lines) + 1, "the line was cut off", tail))
     return events, torn

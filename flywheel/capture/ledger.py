@@ -26,11 +26,15 @@ def tell(
     comment: str = "",
     now: datetime | None = None,
 ) -> Outcome:
-    """Append an outcome to the ledger; an error where the workspace has no such trajectory stored."""
+    """Append an outcome to the ledger; an error where the workspace has no such trajectory stored any more."""
     workspaces.require(home, workspace)
     now = now or utc_now()
     arrivals = Arrivals(home, workspace)
     with arrivals.locked():
+        if arrivals.erased([trajectory_id]):
+            raise FlywheelError(
+                f"trajectory {trajectory_id!r} of workspace {workspace!r} was erased; nothing more is kept"
+            )
         if arrivals.new_trajectories([trajectory_id]):
             raise FlywheelError(
                 f"workspace {workspace!r} has no stored trajectory {trajectory_id!r}; what a recorder wrote is stored "

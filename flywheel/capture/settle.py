@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from flywheel import artifacts
-from flywheel.capture import journal, workspaces
+from flywheel.capture import forget, journal, traces, workspaces
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.journal import Began, Ended, Said, Told, Torn, Whole
 from flywheel.schema import Outcome, Quarantined, Step, Trajectory, canonical_json
@@ -24,13 +24,15 @@ EXCERPT = 200  # characters of a bad line that are kept in quarantine
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What a settle did: rows added, records that were stored already, and what waits in the journals.
 
-    `trajectories` includes the `abandoned`: those whose writer died before their end, stored as partial.
+    `trajectories` includes the `abandoned`: those whose writer died before their end, stored as partial. `erased`
+    counts records of what was forgotten: they are not stored, and leave the journals.
     """
 
     trajectories: int
     abandoned: int
     outcomes: int
     already_there: int
+    erased: int
     quarantined: int
     waiting: int
     journals_removed: int
@@ -45,6 +47,7 @@ class Pages(msgspec.Struct):
     open: dict[str, Trajectory]
     outcomes: list[Outcome]
     torn: list[Torn]
+    erased: int = 0
 
 
 def settle(home: Home, workspace: str, now: datetime) -> Settled:
@@ -61,7 +64,9 @@ def settle(home: Home, workspace: str, now: datetime) -> Settled:
     workspaces.require(home, workspace)
     arrivals = Arrivals(home, workspace)
     with arrivals.locked(), ExitStack() as claims:
-        pages = [_read(p, dead=claims.enter_context(journal.claimed(p))) for p in journal.paths(arrivals.folder)]
+        pages = [
+            _read(p, arrivals, dead=claims.enter_context(journal.claimed(p))) for p in journal.paths(arrivals.folder)
+        ]
         candidates, abandoned = _candidates(pages)
         due = {i: t for i, t in candidates.items() if t.arrived_at <= now}
         told = [outcome for page in pages for outcome in page.outcomes]
@@ -85,18 +90,24 @@ def settle(home: Home, workspace: str, now: datetime) -> Settled:
             abandoned=len(new & abandoned),
             outcomes=outcomes_added,
             already_there=len(due) - len(rows) + len(outcomes) - outcomes_added,
+            erased=sum(page.erased for page in pages),
             quarantined=quarantined,
             waiting=len(waiting) + len(told) - len(outcomes),
             journals_removed=len(finished),
         )
 
 
-def _read(path: Path, *, dead: bool) -> Pages:
+def _read(path: Path, arrivals: Arrivals, *, dead: bool) -> Pages:
     events, torn = journal.read(path)
+    gone = arrivals.erased({traces.id_of(event) for _, event in events}) if arrivals.tombstones else set()
+    if gone:
+        forget.clear(path, gone)
     pages = Pages(path, dead, [], {}, [], torn if dead else [])
     steps: dict[str, list[Step]] = {}
     for line, event in events:
-        if isinstance(event, Whole):
+        if gone and traces.id_of(event) in gone:
+            pages.erased += isinstance(event, Began | Whole | Told)
+        elif isinstance(event, Whole):
             pages.ended.append(event.trajectory)
         elif isinstance(event, Told):
             pages.outcomes.append(event.outcome)

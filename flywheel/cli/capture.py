@@ -91,6 +91,7 @@ def _print(report: Report) -> None:
         "records": "records",
         "added": "added",
         "already_there": "known",
+        "erased": "erased",
         "duplicates": "twice",
         "quarantined": "bad",
         "outcomes": "outcomes",
