@@ -95,8 +95,8 @@ def test_a_version_is_searched_as_it_was_decided(home):
     write(home, [trajectory(20, TUESDAY)], [verdict(5, 0.0, arrived_at=TUESDAY)])
     index = Index(home, within=manifest(home, "desk", 1))
     assert len(index) == manifest(home, "desk", 1).rows == 11
-    [refund, *_] = index.find("my invoice 5 please")
-    assert (refund.trajectory_id, refund.reward) == ("t005", 1.0)
+    [first, *_] = index.find("my warranty 5 please")
+    assert (first.trajectory_id, first.reward) == ("t005", 1.0)
     assert "t020" not in ids(index.find("delivery 20", limit=20))
     assert ids(Index(home).find("delivery 20"))[0] == "t020"
 
