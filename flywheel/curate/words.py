@@ -15,11 +15,9 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 _BETWEEN = r"[^\p{L}\p{M}\p{N}_]+"
 
 # ASCII in lower case; 0 for what is no part of a word. Bytes from 128 on are parts of letters by then.
-_LETTERS = np.zeros(256, np.uint8)
-_LETTERS[128:] = np.arange(128, 256)
-for _character in b"0123456789_abcdefghijklmnopqrstuvwxyz":
-    _LETTERS[_character] = _character
-_LETTERS[ord("A") : ord("Z") + 1] = _LETTERS[ord("a") : ord("z") + 1]
+_LETTERS = bytes(
+    byte if byte >= 128 or chr(byte).isalnum() or chr(byte) == "_" else 0 for byte in bytes(range(256)).lower()
+)
 
 # What a load of eight bytes holds of a word that has so many left.
 _FIRST = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
@@ -53,7 +51,7 @@ def text_words(texts: pa.Array | pa.ChunkedArray) -> Words:
         normal = pl.Series(pl.from_arrow(texts)).str.to_lowercase().str.replace_all(_BETWEEN, " ")
         data, bounds = _buffer(normal.to_arrow())
     letters = np.zeros(len(data) + 8, np.uint8)
-    np.take(_LETTERS, data, out=letters[: len(data)])
+    letters[: len(data)] = np.frombuffer(data.tobytes().translate(_LETTERS), np.uint8)
     inside = np.zeros(len(data) + 2, np.bool_)
     np.not_equal(letters[: len(data)], 0, out=inside[1:-1])
     edges = np.flatnonzero(inside[1:] != inside[:-1])
