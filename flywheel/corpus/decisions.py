@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel import artifacts, warehouse
 from flywheel.corpus.manifest import Manifest, folder
-from flywheel.curate.decide import DECISIONS
+from flywheel.curate.decide import DECISIONS, DIGEST
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
@@ -42,57 +43,119 @@ def where(home: Home, of: Manifest, condition: str, columns: str = COLUMNS, **pa
 
 def relation(home: Home, of: Manifest) -> str:
     """The decisions of a version as a SQL relation, unordered: each candidate's row in the last file that has it."""
-    files = [_scan(folder(home, of.name) / path) for path in of.decision_files]
+    return _relation(folder(home, of.name), of.decision_files)
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a manifest says of its decisions."""
+
+    digest: str
+    decisions_digest: str
+    rows: int
+    splits: dict[str, int]
+    candidates: int
+    reasons: dict[str, int]
+
+
+def write(home: Home, name: str, version: int, decided: pa.Table) -> tuple[str, ...]:
+    """Write all decisions of a version; the files that hold them."""
+    path = f"decisions/v{version}.parquet"
+    artifacts.write_parquet(folder(home, name) / path, decided)
+    return (path,)
+
+
+def append(home: Home, name: str, version: int, changes: pa.Table, parent: Manifest) -> tuple[str, ...]:
+    """Write the decisions that a version changes against its parent's; the files that hold them all.
+
+    Where the changes have grown large, all are written anew.
+    """
+    if not changes.num_rows:
+        return parent.decision_files
+    place = folder(home, name)
+    files = (*parent.decision_files, f"decisions/v{version}.parquet")
+    first, *later = [pq.read_metadata(place / path).num_rows for path in parent.decision_files]
+    if len(files) <= MOST_FILES and sum(later) + changes.num_rows <= LARGEST_SHARE * first:
+        artifacts.write_parquet(place / files[-1], changes)
+        return files
+    with warehouse.connect() as connection:
+        connection.register("changes", changes)
+        whole = connection.sql(
+            f"SELECT {COLUMNS} FROM changes UNION ALL "
+            f"SELECT {COLUMNS} FROM {relation(home, parent)} ANTI JOIN changes USING (trajectory_id) "
+            "ORDER BY trajectory_id"
+        )
+        return write(home, name, version, whole.to_arrow_table().cast(DECISIONS))
+
+
+def changed(home: Home, parent: Manifest, decided: pa.Table) -> pa.Table | None:
+    """The decisions that the parent has not, or has otherwise; None where it has a candidate that is gone.
+
+    None also where the parent's decisions are damaged: a new version does not lean on them.
+    """
+    with warehouse.connect() as connection:
+        connection.register("decided", decided)
+        try:
+            connection.sql(
+                f"CREATE TABLE before AS SELECT trajectory_id, decision_digest FROM {relation(home, parent)}"
+            )
+        except duckdb.Error:
+            return None
+        [(gone,)] = connection.sql("SELECT count(*) FROM before ANTI JOIN decided USING (trajectory_id)").fetchall()
+        if gone:
+            return None
+        rows = connection.sql(
+            "SELECT d.* FROM decided AS d ANTI JOIN before AS b USING (trajectory_id, decision_digest) "
+            "ORDER BY trajectory_id"
+        )
+        return rows.to_arrow_table().cast(DECISIONS)
+
+
+def summary(home: Home, name: str, files: tuple[str, ...]) -> Summary:
+    """The digests and the counts of decisions as they are stored."""
+    with warehouse.connect() as connection:
+        connection.sql(
+            "CREATE TABLE d AS SELECT trajectory_id, decision_digest, row_digest, kept, split, reason "
+            f"FROM {_relation(folder(home, name), files)}"
+        )
+        told = connection.sql("SELECT decision_digest FROM d ORDER BY trajectory_id").to_arrow_table()
+        kept = connection.sql("SELECT row_digest FROM d WHERE kept ORDER BY row_digest").to_arrow_table()
+        counted = "SELECT {0}, count(*) FROM d WHERE {1} GROUP BY {0} ORDER BY {0}"
+        return Summary(
+            digest=rows_digest(kept["row_digest"]),
+            decisions_digest=digest(told),
+            rows=kept.num_rows,
+            splits=dict(connection.sql(counted.format("split", "kept")).fetchall()),
+            candidates=told.num_rows,
+            reasons=dict(connection.sql(counted.format("reason", "true")).fetchall()),
+        )
+
+
+def rows_digest(row_digests: pa.ChunkedArray) -> str:
+    """SHA-256 over the sorted digests of rows: it knows nothing of their order, of machines or of clocks."""
+    return hashlib.sha256("\n".join(sorted(row_digests.to_pylist())).encode()).hexdigest()
+
+
+def digest(decided: pa.Table) -> str:
+    """SHA-256 over the digests of all decisions, which stand in order of trajectory_id."""
+    return hashlib.sha256("\n".join(decided["decision_digest"].to_pylist()).encode()).hexdigest()
+
+
+def sound(decided: pa.Table) -> bool:
+    """Whether each decision has the digest of what it says."""
+    with warehouse.connect() as connection:
+        connection.register("decided", decided)
+        saying = "(SELECT * EXCLUDE (decision_digest) FROM decided) AS d"
+        said = f"SELECT {DIGEST} AS digest FROM {saying} ORDER BY trajectory_id"
+        return connection.sql(said).to_arrow_table()["digest"].equals(decided["decision_digest"])
+
+
+def _relation(place: Path, paths: tuple[str, ...]) -> str:
+    files = [_scan(place / path) for path in paths]
     parts = [f"SELECT {COLUMNS} FROM {files[-1]}"]
     for position in range(len(files) - 1):
         later = " UNION ALL ".join(f"SELECT trajectory_id FROM {file}" for file in files[position + 1 :])
         parts.append(f"SELECT {COLUMNS} FROM {files[position]} ANTI JOIN ({later}) USING (trajectory_id)")
     return f"({' UNION ALL '.join(parts)})"
-
-
-def write(home: Home, name: str, version: int, decided: pa.Table, parent: Manifest | None) -> tuple[str, ...]:
-    """Write what a version's decisions change against its parent's; the files that hold them all.
-
-    All are written where there is no parent, a candidate of it is gone, or the changes have grown large.
-    """
-    files = (f"decisions/v{version}.parquet",)
-    table = decided
-    if parent is not None and len(parent.decision_files) < MOST_FILES:
-        changes = _changes(home, parent, decided)
-        if changes is not None:
-            first, *later = [pq.read_metadata(folder(home, name) / path).num_rows for path in parent.decision_files]
-            if sum(later) + changes.num_rows <= LARGEST_SHARE * first:
-                if not changes.num_rows:
-                    return parent.decision_files
-                table, files = changes, (*parent.decision_files, *files)
-    artifacts.write_parquet(folder(home, name) / files[-1], table)
-    return files
-
-
-def digest(decided: pa.Table) -> str:
-    """SHA-256 over the digests of all decisions, in order of trajectory_id."""
-    with warehouse.connect() as connection:
-        connection.register("decided", decided)
-        rows = connection.sql("SELECT sha256(to_json(d)::VARCHAR) AS row FROM decided AS d ORDER BY trajectory_id")
-        return hashlib.sha256("".join(rows.to_arrow_table()["row"].to_pylist()).encode()).hexdigest()
-
-
-def _changes(home: Home, parent: Manifest, decided: pa.Table) -> pa.Table | None:
-    """The decisions that the parent has not or has otherwise; None where it has a candidate that is gone."""
-    with warehouse.connect() as connection:
-        connection.register("decided", decided)
-        try:
-            connection.sql(f"CREATE TABLE before AS SELECT * FROM {relation(home, parent)}")
-        except (duckdb.Error, FlywheelError):
-            return None  # the parent is damaged: this version does not lean on it
-        [(gone,)] = connection.sql("SELECT count(*) FROM before ANTI JOIN decided USING (trajectory_id)").fetchall()
-        if gone:
-            return None
-        changed = connection.sql(
-            "SELECT d.* FROM decided AS d LEFT JOIN before AS b USING (trajectory_id) "
-            "WHERE b.trajectory_id IS NULL OR d IS DISTINCT FROM b ORDER BY trajectory_id"
-        )
-        return changed.to_arrow_table().cast(DECISIONS)
 
 
 def _scan(path: Path) -> str:

@@ -9,8 +9,7 @@ import msgspec
 from flywheel.corpus.gc import sweep
 from flywheel.corpus.manifest import Manifest, branches, load, locked, manifest
 from flywheel.corpus.reference import MAIN
-from flywheel.corpus.snapshot import Snapshot, make, next_number
-from flywheel.curate.decide import decide
+from flywheel.corpus.snapshot import Snapshot, decided_files, make, next_number
 from flywheel.curate.spec import spec_of
 from flywheel.schema import FlywheelError, canonical_json
 from flywheel.settings import Home
@@ -41,7 +40,9 @@ def merge(home: Home, name: str, source: int | str, into: str = MAIN, prefer: Pr
         if (spec.recipe_hash, as_of) == (ours.recipe_hash, ours.as_of):
             return Snapshot(**msgspec.structs.asdict(ours), created=False)
         parents = (ours.version, theirs.version)
-        made = make(home, name, next_number(home, name), into, spec, as_of, decide(home, spec, as_of), parents)
+        number = next_number(home, name)
+        files = decided_files(home, name, number, spec, as_of, ours)
+        made = make(home, name, number, into, spec, as_of, files, parents)
         return Snapshot(**msgspec.structs.asdict(made), created=True)
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from flywheel import artifacts, warehouse
-from flywheel.corpus import decisions, selection
+from flywheel.corpus import decisions
 from flywheel.corpus.manifest import Manifest, folder, locked, manifest, manifest_path
 from flywheel.corpus.verify import inputs_wrong, unreadable
 from flywheel.curate import derived, prepared
@@ -83,7 +83,7 @@ def restored(home: Home, of: Manifest, decided: pa.Table) -> Manifest:
 
 
 def _compare(home: Home, of: Manifest, decided: pa.Table, done: tuple[str, ...]) -> Rebuilt:
-    digest = selection.digest(decided.filter(decided["kept"])["row_digest"])
+    digest = decisions.rows_digest(decided.filter(decided["kept"])["row_digest"])
     same = digest == of.digest
     return Rebuilt(
         name=of.name,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pyarrow as pa
 
 from flywheel import warehouse
@@ -54,8 +52,3 @@ def selected(home: Home, of: Manifest, split: str | None = None, where: str | No
         return connection.sql(
             "SELECT k.* FROM kept AS k JOIN passed AS p USING (trajectory_id) WHERE p.passes ORDER BY trajectory_id"
         ).to_arrow_table()
-
-
-def digest(row_digests: pa.ChunkedArray) -> str:
-    """SHA-256 over the sorted digests of rows: it knows nothing of their order, of machines or of clocks."""
-    return hashlib.sha256("\n".join(sorted(row_digests.to_pylist())).encode()).hexdigest()

@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 
 import msgspec
-import pyarrow as pa
 
 from flywheel import artifacts, warehouse
 from flywheel.capture import workspaces
-from flywheel.corpus import decisions, selection
+from flywheel.corpus import decisions
 from flywheel.corpus.gc import retired, sweep
 from flywheel.corpus.manifest import (
     SCHEMA_VERSION,
@@ -27,6 +26,7 @@ from flywheel.corpus.rebuild import restored
 from flywheel.corpus.reference import MAIN, checked_ref
 from flywheel.curate.decide import decide
 from flywheel.curate.spec import Spec
+from flywheel.curate.update import Standing, update
 from flywheel.outcomes.join import sql_moment
 from flywheel.schema import FlywheelError, arrival_day
 from flywheel.settings import Home
@@ -69,14 +69,13 @@ def snapshot(
         parents = [v for v in known if load(home, name, v).branch == branch and (version is None or v < version)]
         if version is None and version in retired(home, name):
             raise FlywheelError(f"{name}@v{version} was removed; its number is never given again")
-        decided = decide(home, spec, as_of)
-        if version is None and parents:
-            newest = load(home, name, parents[-1])
-            asked = (spec.recipe_hash, as_of, decisions.digest(decided))
-            if (newest.recipe_hash, newest.as_of, newest.decisions_digest) == asked:
-                return _snapshot(newest, created=False)
+        parent = load(home, name, parents[-1]) if parents else None
         number = version or next_number(home, name)
-        return _snapshot(make(home, name, number, branch, spec, as_of, decided, tuple(parents[-1:])), created=True)
+        files = decided_files(home, name, number, spec, as_of, parent)
+        asked = (spec.recipe_hash, as_of, files)
+        if version is None and parent and asked == (parent.recipe_hash, parent.as_of, parent.decision_files):
+            return _snapshot(parent, created=False)
+        return _snapshot(make(home, name, number, branch, spec, as_of, files, tuple(parents[-1:])), created=True)
 
 
 def branch(home: Home, name: str, new: str, spec: Spec | None = None, ref: int | str | None = None) -> Snapshot:
@@ -103,9 +102,9 @@ def branch(home: Home, name: str, new: str, spec: Spec | None = None, ref: int |
                 f"corpus {name!r} has a branch {new!r} already, from v{first.parent} on; go on with: "
                 f"flywheel snapshot {spec.workspace} --to {name} --branch {new}"
             )
-        decided = decide(home, spec, base.as_of)
         number = next_number(home, name)
-        return _snapshot(make(home, name, number, new, spec, base.as_of, decided, (base.version,)), created=True)
+        files = decided_files(home, name, number, spec, base.as_of, base)
+        return _snapshot(make(home, name, number, new, spec, base.as_of, files, (base.version,)), created=True)
 
 
 def next_number(home: Home, name: str) -> int:
@@ -120,25 +119,18 @@ def make(
     branch: str,
     spec: Spec,
     as_of: datetime,
-    decided: pa.Table,
+    files: tuple[str, ...],
     parents: tuple[int, ...],
 ) -> Manifest:
-    """Write a version: what its decisions change, then its manifest. The caller holds the corpus."""
-    before = load(home, name, parents[0]) if parents else None
-    kept = decided.filter(decided["kept"])
+    """Write the manifest of a version whose decisions are in `files`, and with it the version exists."""
     made = Manifest(
         name=name,
         version=version,
         branch=branch,
-        digest=selection.digest(kept["row_digest"]),
-        decisions_digest=decisions.digest(decided),
+        **msgspec.structs.asdict(decisions.summary(home, name, files)),
         as_of=as_of,
-        rows=kept.num_rows,
-        splits=_counts(kept["split"]),
-        candidates=decided.num_rows,
-        reasons=_counts(decided["reason"]),
         parents=parents,
-        decision_files=decisions.write(home, name, version, decided, before),
+        decision_files=files,
         recipe=spec.recipe(),
         recipe_hash=spec.recipe_hash,
         inputs=_inputs(home, spec.workspace, as_of),
@@ -150,6 +142,34 @@ def make(
     return made
 
 
+def decided_files(
+    home: Home, name: str, version: int, spec: Spec, as_of: datetime, parent: Manifest | None
+) -> tuple[str, ...]:
+    """Decide a version and write its decisions: those that change against its parent's, where it has one.
+
+    By the parent's spec, only what can have changed since is decided. The caller holds the corpus.
+    """
+    if parent is None:
+        return decisions.write(home, name, version, decide(home, spec, as_of))
+    changes = update(home, spec, as_of, standing(home, parent))
+    if changes is None:
+        decided = decide(home, spec, as_of)
+        changes = decisions.changed(home, parent, decided)
+        if changes is None:
+            return decisions.write(home, name, version, decided)
+    return decisions.append(home, name, version, changes, parent)
+
+
+def standing(home: Home, of: Manifest) -> Standing:
+    """What a version decided, of what: for the next one to go on from."""
+    return Standing(
+        recipe_hash=of.recipe_hash,
+        as_of=of.as_of,
+        inputs=frozenset(of.inputs),
+        decisions=decisions.relation(home, of),
+    )
+
+
 def _found(home: Home, found: Manifest, spec: Spec, as_of: datetime) -> Snapshot:
     if (found.recipe_hash, found.as_of) != (spec.recipe_hash, as_of):
         raise FlywheelError(
@@ -157,11 +177,6 @@ def _found(home: Home, found: Manifest, spec: Spec, as_of: datetime) -> Snapshot
             f"versions never change: leave the number to flywheel, or take v{next_number(home, found.name)}"
         )
     return _snapshot(restored(home, found, decide(home, spec, as_of)), created=False)
-
-
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    counted = column.value_counts().to_pylist()
-    return {pair["values"]: pair["counts"] for pair in sorted(counted, key=lambda pair: pair["values"])}
 
 
 def _inputs(home: Home, workspace: str, as_of: datetime) -> dict[str, str]:

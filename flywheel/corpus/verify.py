@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flywheel import artifacts
-from flywheel.corpus import decisions, selection, store
+from flywheel.corpus import decisions, store
 from flywheel.corpus.manifest import Manifest, manifest
 from flywheel.curate import derived, prepared
 from flywheel.schema import FlywheelError, content_digest, trajectory_of
@@ -27,10 +27,10 @@ def verify(
         decided = decisions.decisions(home, of)
     except FlywheelError as error:
         return [*wrong, str(error)]
-    if decisions.digest(decided) != of.decisions_digest:
+    if decisions.digest(decided) != of.decisions_digest or not decisions.sound(decided):
         wrong.append("the decisions are not those of the manifest")
     kept = decided.filter(decided["kept"])
-    if selection.digest(kept["row_digest"]) != of.digest:
+    if decisions.rows_digest(kept["row_digest"]) != of.digest:
         wrong.append("the rows do not have the digest of the manifest")
     seen = 0
     try:

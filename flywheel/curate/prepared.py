@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flywheel import warehouse
 from flywheel.curate import derived, digests
 from flywheel.curate.derived import Derivation
-from flywheel.schema import TRAJECTORIES, FlywheelError
+from flywheel.schema import TIMESTAMP, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
 if TYPE_CHECKING:
@@ -34,10 +36,13 @@ def bring(home: Home, workspace: str, progress: Callable[[int, int], None] | Non
     return derived.bring(home, workspace, ROWS, progress=progress)
 
 
-def light(dataset: LanceDataset, as_of: datetime, columns: Sequence[str] = LIGHT) -> pa.Table:
+def light(
+    dataset: LanceDataset, as_of: datetime, columns: Sequence[str] = LIGHT, *, only: pa.Table | None = None
+) -> pa.Table:
     """The trajectories that had arrived by `as_of`, one row an id, ordered by id.
 
-    Where an id arrived more than once, the row that arrived first stands: so it never changes.
+    Where an id arrived more than once, the row that arrived first stands: so it never changes. `only` is a table with a
+    column trajectory_id: the rows of those alone, of which no others are read than their ids.
 
     Raises:
         FlywheelError: when `as_of` has no time zone, a column is not in the table, or the table is damaged.
@@ -46,7 +51,12 @@ def light(dataset: LanceDataset, as_of: datetime, columns: Sequence[str] = LIGHT
         raise FlywheelError(f"{as_of.isoformat()} has no time zone; write it in UTC, as in 2026-01-31T00:00:00Z")
     _check(dataset, columns)
     arrived = f"arrived_at <= timestamp '{as_of.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}'"
-    table = _scan(dataset, list(dict.fromkeys(("id", *_ARRIVAL, *columns))), arrived)
+    wanted = list(dict.fromkeys(("id", *_ARRIVAL, *columns)))
+    if only is None:
+        table = _scan(dataset, wanted, arrived)
+    else:
+        table = _taken(dataset, only["trajectory_id"], wanted)
+        table = table.filter(pc.field("arrived_at") <= pa.scalar(as_of, TIMESTAMP))
     with warehouse.connect() as connection:
         connection.register("arrivals", _placed(table.select(["id", *_ARRIVAL])))
         first = _first(connection, "arrivals", "id")
@@ -93,6 +103,14 @@ def batches(dataset: LanceDataset, keys: pa.Table, columns: Sequence[str], size:
 def _scan(dataset: LanceDataset, columns: list[str], condition: str | None = None) -> pa.Table:
     with derived.reading(dataset.uri):
         return dataset.to_table(columns=columns, filter=condition, scan_in_order=True)
+
+
+def _taken(dataset: LanceDataset, ids: pa.ChunkedArray, columns: list[str]) -> pa.Table:
+    """The rows that have one of the ids."""
+    stored = pl.Series(pl.from_arrow(_scan(dataset, ["id"])["id"]))
+    places = np.flatnonzero(stored.is_in(pl.Series(pl.from_arrow(ids)).implode()).to_numpy())
+    with derived.reading(dataset.uri):
+        return dataset.take(places, columns=columns)
 
 
 def _check(dataset: LanceDataset, columns: Sequence[str]) -> None:

@@ -39,6 +39,7 @@ def test_a_decision_in_full(home):
     (row,) = decide(home, ALL_TRAIN, at(0)).to_pylist()
     told = outcome("a", "reward", 1.0)
     digested = f"{content_digest(trajectory('a', 'hi', 'hello'))}|1|true|train|a"
+    assert len(row.pop("decision_digest")) == 32
     assert row == {
         "trajectory_id": "a",
         "content_digest": content_digest(trajectory("a", "hi", "hello")),
@@ -46,6 +47,7 @@ def test_a_decision_in_full(home):
         "split": "train",
         "reason": "kept",
         "detail": None,
+        "similarity": None,
         "reward": 1.0,
         "success": True,
         "state": "resolved",

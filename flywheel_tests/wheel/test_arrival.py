@@ -13,7 +13,7 @@ from flywheel import environments, warehouse
 from flywheel.capture import workspaces
 from flywheel.capture.recorder import Recorder
 from flywheel.capture.settle import settle
-from flywheel.corpus import decisions, selection
+from flywheel.corpus import decisions
 from flywheel.corpus.rebuild import rebuild
 from flywheel.corpus.snapshot import snapshot
 from flywheel.curate.decide import decide
@@ -90,7 +90,7 @@ def version_digests(home: Home) -> tuple[str, str]:
     """What names the rows and the decisions of the wheel's version as of Sunday."""
     settle(home, CONFIG.workspace, now=AS_OF)
     decided = decide(home, versioning.spec(CONFIG), AS_OF)
-    return selection.digest(decided.filter(decided["kept"])["row_digest"]), decisions.digest(decided)
+    return decisions.rows_digest(decided.filter(decided["kept"])["row_digest"]), decisions.digest(decided)
 
 
 @cache
