@@ -92,7 +92,7 @@ def decide(home: Home, spec: Spec, as_of: datetime, *, only: pa.Table | None = N
         candidates = connection.sql(f"SELECT {', '.join(filters.COLUMNS)} FROM candidates").to_arrow_table()
         connection.register("filtered", filters.passes(candidates, spec.filter))
         _rank(connection)
-        _duplicates(connection, home, rows, spec)
+        _duplicates(connection, home, rows, spec, only)
         _capped(connection, spec)
         return _decisions(connection, spec).cast(DECISIONS)
 
@@ -123,7 +123,9 @@ def _rank(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _duplicates(connection: duckdb.DuckDBPyConnection, home: Home, rows: LanceDataset, spec: Spec) -> None:
+def _duplicates(
+    connection: duckdb.DuckDBPyConnection, home: Home, rows: LanceDataset, spec: Spec, only: pa.Table | None
+) -> None:
     """Table `duplicates`: what repeats another of the ranked rows."""
     near = spec.near_duplicates
     columns = "r.trajectory_id, r.content_digest, r.task_id, r.effects, r.rank"
@@ -131,8 +133,12 @@ def _duplicates(connection: duckdb.DuckDBPyConnection, home: Home, rows: LanceDa
     source = "ranked AS r"
     if near is not None:
         prints = derived.bring(home, spec.workspace, fingerprint.derivation(near))
-        with derived.reading(prints.uri):
-            connection.register("prints", prints.to_table(columns=["id", "content_digest", "buckets", "n_runs"]))
+        wanted = ["id", "content_digest", "buckets", "n_runs"]
+        if only is None:
+            with derived.reading(prints.uri):
+                connection.register("prints", prints.to_table(columns=wanted))
+        else:
+            connection.register("prints", prepared.taken(prints, only["trajectory_id"], wanted))
         columns += ", p.buckets, p.n_runs"
         # What was captured twice has its fingerprint twice.
         source += """ JOIN (

@@ -55,7 +55,7 @@ def light(
     if only is None:
         table = _scan(dataset, wanted, arrived)
     else:
-        table = _taken(dataset, only["trajectory_id"], wanted)
+        table = taken(dataset, only["trajectory_id"], wanted)
         table = table.filter(pc.field("arrived_at") <= pa.scalar(as_of, TIMESTAMP))
     with warehouse.connect() as connection:
         connection.register("arrivals", _placed(table.select(["id", *_ARRIVAL])))
@@ -105,8 +105,8 @@ def _scan(dataset: LanceDataset, columns: list[str], condition: str | None = Non
         return dataset.to_table(columns=columns, filter=condition, scan_in_order=True)
 
 
-def _taken(dataset: LanceDataset, ids: pa.ChunkedArray, columns: list[str]) -> pa.Table:
-    """The rows that have one of the ids."""
+def taken(dataset: LanceDataset, ids: pa.ChunkedArray, columns: list[str]) -> pa.Table:
+    """The rows of a derived table that have one of the ids: for few of them, without reading the others."""
     stored = pl.Series(pl.from_arrow(_scan(dataset, ["id"])["id"]))
     places = np.flatnonzero(stored.is_in(pl.Series(pl.from_arrow(ids)).implode()).to_numpy())
     with derived.reading(dataset.uri):
