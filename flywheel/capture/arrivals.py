@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flywheel import artifacts, schema, warehouse
 from flywheel.capture import forget
-from flywheel.capture.erasure import Tombstones
+from flywheel.capture.erasure import Tombstones, records
 from flywheel.schema import Outcome, Quarantined, Trajectory
 from flywheel.settings import Home
 
@@ -36,7 +36,7 @@ class Arrivals:
         self.home, self.workspace = home, workspace
         self.folder = home.journals / workspace
         self.closed_through = datetime.min.replace(tzinfo=UTC)
-        self.tombstones = Tombstones(home, workspace)
+        self.tombstones = Tombstones(records(home, workspace))
         self._columns: dict[tuple[Path, str], pl.DataFrame] = {}
 
     @contextmanager
@@ -53,7 +53,7 @@ class Arrivals:
             if closed.exists():
                 self.closed_through = datetime.fromisoformat(artifacts.read_json(closed)["through"])
             forget.resume(self.home, self.workspace)
-            self.tombstones = Tombstones(self.home, self.workspace)
+            self.tombstones = Tombstones(records(self.home, self.workspace))
             yield
         finally:
             os.close(file)

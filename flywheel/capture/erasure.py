@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -120,10 +120,10 @@ def save(home: Home, record: Erasure) -> Erasure:
 
 
 class Tombstones:
-    """What was erased in a workspace, asked by id; false where nothing ever was."""
+    """What erasures took from a workspace, asked by id; false where there are none."""
 
-    def __init__(self, home: Home, workspace: str) -> None:
-        self.records = records(home, workspace)
+    def __init__(self, erasures: Sequence[Erasure]) -> None:
+        self.records = erasures
         self._trajectories = {salt: self._hashes(salt, "trajectories") for salt in self._salts()}
         self._inputs = {salt: self._hashes(salt, "inputs") for salt in self._salts()}
 

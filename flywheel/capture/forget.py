@@ -57,7 +57,7 @@ def finish(home: Home, record: Erasure) -> Erasure:
 
     New files are written and noted before any old one goes, so that a crash at any moment loses no other row.
     """
-    tombstones = Tombstones(home, record.workspace)
+    tombstones = Tombstones(records(home, record.workspace))
     if record.replaced is None:
         _clear_journals(home, record, tombstones)
         record = save(home, msgspec.structs.replace(record, replaced=_rewritten(home, record.workspace, tombstones)))

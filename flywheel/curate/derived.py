@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from fcntl import LOCK_EX, flock
@@ -113,8 +113,7 @@ def bring(
         gone = sorted(present - captured.keys())
         if gone:
             with _writing(lock, path):
-                for start in range(0, len(gone), _NAMES):
-                    dataset.delete(f"file IN ({', '.join(map(_text, gone[start : start + _NAMES]))})")
+                _delete(dataset, gone)
         missing = [(file, rows) for name, file in captured.items() if name not in present and (rows := _rows_of(file))]
         told = _teller(sum(rows for _, rows in missing), progress)
         for group in _groups([file for file, _ in missing]):
@@ -171,17 +170,45 @@ def compact(home: Home, workspace: str, derivation: Derivation, older_than: time
     with _held(path) as lock:
         dataset = opened(home, workspace, derivation)
         with reading(path), _writing(lock, path):
-            # Deleted rows leave the disk, be they ever so few: someone may have asked to be forgotten.
-            dataset.optimize.compact_files(
-                target_rows_per_fragment=FRAGMENT_ROWS,
-                materialize_deletions_threshold=0.0,
-                batch_size=1024,
-                num_threads=1,
-            )
-            cleaned = dataset.cleanup_old_versions(
-                older_than=older_than, delete_unverified=True, error_if_tagged_old_versions=False
-            )
-        return cleaned.bytes_removed
+            return _compacted(dataset, older_than)
+
+
+def purge(path: Path, files: Collection[str]) -> None:
+    """Delete the rows of captures files (their names) from a derived table of any recipe, and every byte of them.
+
+    All older states of the table go: whoever is reading one must open the table anew. A table that is damaged goes
+    whole; it is made again from the captures.
+    """
+    import lance
+
+    with _held(path) as lock:
+        try:
+            with reading(path), _writing(lock, path):
+                dataset = lance.dataset(str(path))
+                _delete(dataset, sorted(_files(dataset).intersection(files)))
+                _compacted(dataset, timedelta(0))
+        except FlywheelError:
+            shutil.rmtree(path / "_versions", ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
+            _settled(lock)
+
+
+def _delete(dataset: LanceDataset, files: list[str]) -> None:
+    for start in range(0, len(files), _NAMES):
+        dataset.delete(f"file IN ({', '.join(map(_text, files[start : start + _NAMES]))})")
+
+
+def _compacted(dataset: LanceDataset, older_than: timedelta) -> int:
+    # Deleted rows leave the disk, be they ever so few: someone may have asked to be forgotten.
+    dataset.optimize.compact_files(
+        target_rows_per_fragment=FRAGMENT_ROWS,
+        materialize_deletions_threshold=0.0,
+        batch_size=1024,
+        num_threads=1,
+    )
+    return dataset.cleanup_old_versions(
+        older_than=older_than, delete_unverified=True, error_if_tagged_old_versions=False
+    ).bytes_removed
 
 
 @contextmanager

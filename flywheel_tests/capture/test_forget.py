@@ -223,12 +223,12 @@ def test_an_erasure_that_was_left_is_finished_by_whoever_holds_the_workspace_nex
 def test_tombstones_are_asked_by_id_in_tables_too(desk):
     record(desk, episode("a"), episode("x", "Jane Doe"))
     done = erase(desk, JANE)
-    stones = Tombstones(desk, "desk")
+    stones = Tombstones(records(desk, "desk"))
     rows = warehouse.read(desk.captures, TRAJECTORIES).select(["id"])
     assert stones.named(["a", "x"]) == {"x"}
     assert stones.among(rows, "id").num_rows == 0
     assert stones.among(pa.table({"id": ["a", "x"]}), "id").to_pylist() == [{"id": "x", "erasure": done.id}]
-    assert not Tombstones(desk, "other")
+    assert not Tombstones(records(desk, "other"))
 
 
 def test_a_record_that_cannot_be_read_stops_whoever_would_let_something_in(desk):

@@ -13,7 +13,7 @@ import pytest
 
 from flywheel import warehouse
 from flywheel.curate import derived
-from flywheel.curate.derived import Derivation, bring, compact, opened, remake
+from flywheel.curate.derived import Derivation, bring, compact, opened, purge, remake
 from flywheel.schema import FlywheelError, content_digest
 from flywheel_tests.outcomes.stored import store, trajectory
 
@@ -147,6 +147,36 @@ def test_compact_merges_fragments_and_drops_old_versions(home, monkeypatch):
     dataset = bring(home, "w", LENGTHS)
     assert content(dataset) == expected
     assert (len(dataset.get_fragments()), len(dataset.versions()), leftovers(home)) == (1, 1, set())
+
+
+def test_purge_leaves_no_byte_of_a_file(home):
+    store(home, trajectory("a", task="Jane"))
+    store(home, trajectory("b", hours=24))
+    names_of = Derivation(
+        name="names",
+        recipe="1",
+        columns=("task_id",),
+        schema=pa.schema([("task_id", pa.string())]),
+        compute=lambda t: t,
+    )
+    path = derived.folder(home, "w", names_of)
+    bring(home, "w", names_of)
+    [first, _] = names(home)
+    purge(path, [first])
+    assert opened(home, "w", names_of).to_table()["id"].to_pylist() == ["b"]
+    assert not [file for file in path.rglob("*") if file.is_file() and b"Jane" in file.read_bytes()]
+    purge(path, [first])
+    assert bring(home, "w", names_of).count_rows() == 2
+
+
+def test_a_damaged_table_goes_whole_when_it_is_purged(home):
+    store(home, trajectory("a"))
+    bring(home, "w", LENGTHS)
+    for file in derived.folder(home, "w", LENGTHS).glob("data/*"):
+        file.write_bytes(b"damaged")
+    purge(derived.folder(home, "w", LENGTHS), names(home))
+    assert not derived.folder(home, "w", LENGTHS).exists()
+    assert bring(home, "w", LENGTHS).count_rows() == 1
 
 
 def test_compact_takes_deleted_rows_off_the_disk(home):
