@@ -23,7 +23,18 @@ from flywheel.outcomes.ledger import facts
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
-LIGHT = ("id", "content_digest", "task_group", "task_type", "agent", "agent_version", "source", "end_state", "n_steps")
+LIGHT = (
+    "id",
+    "content_digest",
+    "task_group",
+    "task_type",
+    "agent",
+    "agent_version",
+    "source",
+    "end_state",
+    "n_steps",
+    "arrived_at",
+)
 
 # Rows whose steps are held at once.
 BATCH = 4096

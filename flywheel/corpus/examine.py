@@ -55,8 +55,8 @@ class Side(NamedTuple):
     """A version as it is examined.
 
     `candidates`: one row each with id, kept, split, reason, detail, reward, success, state, task_group, task_type,
-    agent, agent_version, source, end_state, n_steps and the columns of `profile.PROFILE`. `texts` gives id and steps
-    of the rows of given ids, batch by batch.
+    agent, agent_version, source, end_state, n_steps, arrived_at and the columns of `profile.PROFILE`. `texts` gives
+    id and steps of the rows of given ids, batch by batch.
     """
 
     candidates: pl.DataFrame
@@ -206,18 +206,23 @@ def _clusters(candidates: pl.DataFrame, before: pl.DataFrame | None) -> Iterator
 
 
 def _duplicates(candidates: pl.DataFrame, before: pl.DataFrame, policy: DefencePolicy) -> Iterator[Found]:
-    """A rise of the share of candidates that repeat others."""
+    """A rise of the share of candidates that repeat others.
+
+    The more there is, the more of what comes in was there before. So those that came in are measured by as many that
+    arrived last in the parent, by half of it at most.
+    """
     from scipy import stats
 
     compared = pl.col("reason").is_in(COMPARED)
-    sides = (_came(candidates, before, compared), before.filter(compared))
-    (dropped, of), (old, all) = [(int(side["reason"].is_in(DUPLICATES).sum()), len(side)) for side in sides]
+    came, standing = _came(candidates, before, compared), before.filter(compared)
+    last = standing.sort("arrived_at", "id").tail(min(len(came), len(standing) // 2))
+    (dropped, of), (old, all) = [(int(side["reason"].is_in(DUPLICATES).sum()), len(side)) for side in (came, last)]
     if min(of, all) < policy.minimum_rows:
         return
     rise = dropped / of - old / all
     table = [[dropped, of - dropped], [old, all - old]]
     if rise > 0 and stats.fisher_exact(table, alternative="greater").pvalue < policy.chance:  # pyright: ignore[reportAttributeAccessIssue]
-        detail = f"{dropped / of:.1%} of the candidates that came in repeat others; before, {old / all:.1%} did"
+        detail = f"{dropped / of:.1%} of what came in repeats others; of what came in last before it, {old / all:.1%}"
         yield Found("duplicates", rise, detail, ADVICE["duplicates"], [])
 
 
@@ -256,9 +261,11 @@ def _shifts(trained: pl.DataFrame, before: pl.DataFrame, came: pl.DataFrame, pol
             continue
         found = drift.shifts(before, rows)
         for shift in found:
-            if shift.p * len(found) >= policy.chance or shift.effect == 0:
-                continue
             kind = SHIFTS[shift.attribute] if whole else "new_rows_shift"
+            # Who sent what came in is new in every turn of the wheel: it counts by what it does to the whole.
+            expected = not whole and SHIFTS[shift.attribute] == "origin_shift"
+            if expected or shift.p * len(found) >= policy.chance or shift.effect == 0:
+                continue
             scope = "" if whole else " of the rows that came in"
             detail = f"{shift.attribute}{scope}, {shift.measure} {shift.effect:.3f}: {_moved(shift)}"
             yield Found(kind, shift.effect, detail, ADVICE["shift"], [])

@@ -21,8 +21,9 @@ from flywheel.curate import grams
 LONGEST = 3
 
 # Where occurrences are counted first: a place is shared by phrases whose hashes agree in these many bits, so a count is
-# at least the phrase's own. Of 64 MiB a side.
-BITS = 24
+# at least the phrase's own. There are `PLACES_A_ROW` places for each row, and at most 2^MOST_BITS (64 MiB a count).
+PLACES_A_ROW = 512
+MOST_BITS = 24
 
 # Places looked at again, at most: the most frequent of the new ones.
 PLACES = 50_000
@@ -123,11 +124,12 @@ def new_phrases(
     called. System messages are left out: they are compared whole, as `instructions`.
     """
     compared = [s for s in strata(came, before) if len(s.came) >= novelty.rows and len(s.before)]
-    now = _count(texts(), [(s.side, s.came.select("id")) for s in compared])
-    old = _count(parent(), [(s.side, s.before.select("id")) for s in compared])
+    bits = min(MOST_BITS, (PLACES_A_ROW * (len(came) + len(before))).bit_length())
+    now = _count(texts(), [(s.side, s.came.select("id")) for s in compared], bits)
+    old = _count(parent(), [(s.side, s.before.select("id")) for s in compared], bits)
     likely = [_likely(now[i], len(s.came), old[i], len(s.before), novelty) for i, s in enumerate(compared)]
-    held = _held(texts(), compared, likely)
-    found = [phrase for i, s in enumerate(compared) for phrase in _phrases(held[i], s, old[i], novelty)]
+    held = _held(texts(), compared, [mask for mask, _ in likely])
+    found = [phrase for i, s in enumerate(compared) for phrase in _phrases(held[i], s, old[i], likely[i][1], novelty)]
     return sorted(found, key=lambda p: (p.kind, p.chance, -p.rows, p.side, p.phrase))
 
 
@@ -148,20 +150,20 @@ def _words(
                 yield number, rows.drop("said"), grams.split(rows["said"], masked=True)
 
 
-def _count(batches: Iterable[pa.Table], wanted: list[tuple[str, pl.DataFrame]]) -> list[np.ndarray]:
+def _count(batches: Iterable[pa.Table], wanted: list[tuple[str, pl.DataFrame]], bits: int) -> list[np.ndarray]:
     """How often each place of hashes is met; a phrase that is said twice in a row counts twice."""
-    counts = [np.zeros(1 << BITS, np.uint32) for _ in wanted]
+    counts = [np.zeros(1 << bits, np.uint32) for _ in wanted]
     held: list[list[np.ndarray]] = [[] for _ in wanted]
 
     def empty(number: int) -> None:
         if held[number]:
-            counted = np.bincount(np.concatenate(held[number]), minlength=1 << BITS)
+            counted = np.bincount(np.concatenate(held[number]), minlength=1 << bits)
             counts[number] += counted.astype(np.uint32)
             held[number].clear()
 
     for number, _, words in _words(batches, wanted):
         hashes = grams.hashed(words)
-        held[number] += [_place(grams.runs(hashes, size)[1]) for size in range(1, LONGEST + 1)]
+        held[number] += [_place(grams.runs(hashes, size)[1], bits) for size in range(1, LONGEST + 1)]
         if sum(map(len, held[number])) > HELD:
             empty(number)
     for number in range(len(wanted)):
@@ -169,18 +171,24 @@ def _count(batches: Iterable[pa.Table], wanted: list[tuple[str, pl.DataFrame]]) 
     return counts
 
 
-def _place(values: np.ndarray) -> np.ndarray:
-    return (values >> np.uint64(64 - BITS)).astype(np.int64)
+def _place(values: np.ndarray, bits: int) -> np.ndarray:
+    return (values >> np.uint64(64 - bits)).astype(np.int64)
 
 
-def _likely(now: np.ndarray, of: int, before: np.ndarray, all: int, novelty: Novelty) -> np.ndarray:
-    """The places at which a phrase may be new, as a mask."""
+def _bits(places: np.ndarray) -> int:
+    """The bits that a table of so many places takes."""
+    return len(places).bit_length() - 1
+
+
+def _likely(now: np.ndarray, of: int, before: np.ndarray, all: int, novelty: Novelty) -> tuple[np.ndarray, int]:
+    """The places at which a phrase may be new, as a mask; and how many were asked, of which chance had its pick."""
     often = np.flatnonzero(now >= max(novelty.rows, novelty.share * of))
+    asked = len(often)
     often = often[_log_odds(now[often], of, before[often], all) >= novelty.log_odds]
     often = often[np.lexsort((often, -now[often].astype(np.int64)))[:PLACES]]
-    mask = np.zeros(1 << BITS, bool)
+    mask = np.zeros(len(now), bool)
     mask[often] = True
-    return mask
+    return mask, asked
 
 
 def _log_odds(now: np.ndarray, of: int, before: np.ndarray, all: int) -> np.ndarray:
@@ -198,7 +206,8 @@ def _held(batches: Iterable[pa.Table], compared: list[Stratum], likely: list[np.
         flat = words.explode(empty_as_null=False).drop_nulls()
         for size in range(1, LONGEST + 1):
             documents, values, places = grams.runs(hashes, size)
-            own = np.flatnonzero(likely[number][_place(values)])
+            mask = likely[number]
+            own = np.flatnonzero(mask[_place(values, _bits(mask))])
             said = [flat.gather(places[own] + step) for step in range(size)]
             parts[number].append(
                 pl.DataFrame({"row": rows["row"].gather(documents[own]), "value": values[own]})
@@ -208,7 +217,7 @@ def _held(batches: Iterable[pa.Table], compared: list[Stratum], likely: list[np.
     return [pl.concat(part) for part in parts]
 
 
-def _phrases(held: pl.DataFrame, stratum: Stratum, before: np.ndarray, novelty: Novelty) -> list[Phrase]:
+def _phrases(held: pl.DataFrame, stratum: Stratum, before: np.ndarray, asked: int, novelty: Novelty) -> list[Phrase]:
     from scipy import stats
 
     came, all = stratum.came, len(stratum.before)
@@ -228,8 +237,8 @@ def _phrases(held: pl.DataFrame, stratum: Stratum, before: np.ndarray, novelty: 
     if not len(values):
         return []
     rows = values["rows"].to_numpy()
-    base = np.minimum(before[_place(values["value"].to_numpy())], all).astype(np.int64)
-    chance = stats.hypergeom.sf(rows - 1, len(came) + all, rows + base, len(came)) * len(values)
+    base = np.minimum(before[_place(values["value"].to_numpy(), _bits(before))], all).astype(np.int64)
+    chance = stats.hypergeom.sf(rows - 1, len(came) + all, rows + base, len(came)) * asked
     odds = _log_odds(rows, len(came), base, all)
     values = values.with_columns(
         parent_rows=pl.Series(base), log_odds=pl.Series(odds), chance=pl.Series(np.minimum(chance, 1.0))

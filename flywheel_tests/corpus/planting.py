@@ -87,7 +87,17 @@ def side(rows: list[Row]) -> Side:
                 "state": "resolved",
             }
         )
-    columns = ["id", "task_group", "task_type", "agent", "agent_version", "source", "end_state", "n_steps"]
+    columns = [
+        "id",
+        "task_group",
+        "task_type",
+        "agent",
+        "agent_version",
+        "source",
+        "end_state",
+        "n_steps",
+        "arrived_at",
+    ]
     parts = [pl.from_arrow(table.select(columns)), pl.DataFrame(decided), pl.from_arrow(profile(table))]
     frame = pl.concat([part for part in parts if isinstance(part, pl.DataFrame)], how="horizontal")
     places = {id: place for place, id in enumerate(table["id"].to_pylist())}
