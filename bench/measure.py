@@ -56,7 +56,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     title: str
     command: str
-    rows: list[dict[str, Any]]
+    columns: list[str]
+    rows: list[list[Any]]
     note: str
     machine: str
     at: datetime
@@ -151,11 +152,13 @@ def write(name: str, rows: list[dict[str, Any]], *, title: str, note: str = "") 
     A row maps columns to values: text, numbers, `Timing`. `note` says in a sentence or two how to read it: what bounds
     it, what was missed. `name` is the module's, with a hyphen and what sets it apart where it has several results.
     """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     result = Result(
         name=name,
         title=title,
         command=" ".join(["python -m", f"bench.{name.partition('-')[0]}", *sys.argv[1:]]),
-        rows=[{column: _plain(value) for column, value in row.items()} for row in rows],
+        columns=columns,
+        rows=[[_plain(row.get(column)) for column in columns] for row in rows],
         note=note,
         machine=machine(),
         at=datetime.now(UTC).replace(microsecond=0),
@@ -173,12 +176,11 @@ def load(name: str) -> Result:
 
 def section(result: Result) -> str:
     """A result as a section of the page, in Markdown."""
-    columns = list(dict.fromkeys(column for row in result.rows for column in row))
     lines = [f"## {result.title}", "", f"`{result.command}`", ""]
-    lines.append("| " + " | ".join(columns) + " |")
-    lines.append("| " + " | ".join("---" for _ in columns) + " |")
+    lines.append("| " + " | ".join(result.columns) + " |")
+    lines.append("| " + " | ".join("---" for _ in result.columns) + " |")
     for row in result.rows:
-        lines.append("| " + " | ".join(_text(row.get(column)) for column in columns) + " |")
+        lines.append("| " + " | ".join(map(_text, row)) + " |")
     if result.note:
         lines += ["", result.note]
     return "\n".join([*lines, "", f"{result.at:%Y-%m-%d}, {result.machine}."])
