@@ -48,6 +48,23 @@ SELECT trajectory_id, workspace, step_index, call_index, call.*, answer.content 
 FROM answered
 """
 
+# Each reason drops what the former ones left, so it is at most three steps from a duplicate to what is kept.
+CLUSTERS = """
+WITH repeats AS (
+    SELECT corpus, version, trajectory_id, reason, detail AS duplicate_of, similarity FROM decisions
+    WHERE reason IN ('exact duplicate', 'prefix duplicate', 'same effects', 'near duplicate')
+),
+ends AS (
+    SELECT a.*, coalesce(d.duplicate_of, c.duplicate_of, b.duplicate_of, a.duplicate_of) AS cluster
+    FROM repeats AS a
+    LEFT JOIN repeats AS b ON (b.corpus, b.version, b.trajectory_id) = (a.corpus, a.version, a.duplicate_of)
+    LEFT JOIN repeats AS c ON (c.corpus, c.version, c.trajectory_id) = (b.corpus, b.version, b.duplicate_of)
+    LEFT JOIN repeats AS d ON (d.corpus, d.version, d.trajectory_id) = (c.corpus, c.version, c.duplicate_of)
+)
+SELECT corpus, version, cluster, trajectory_id, reason, similarity FROM ends
+UNION ALL SELECT DISTINCT corpus, version, cluster, cluster, NULL, NULL FROM ends
+"""
+
 POLICIES = """
 SELECT id, made.json->>'kind' AS kind, made.json AS manifest, lineage.json AS lineage
 FROM (SELECT parse_path(filename)[-2] AS id, json FROM {}) AS made
@@ -70,6 +87,9 @@ def views(home: Home) -> dict[str, str]:
         "decisions": _decisions(home),
         "corpus_rows": "SELECT corpus, version, trajectory_id, split, reward, success, state, row_digest "
         "FROM decisions WHERE kept",
+        "clusters": CLUSTERS,
+        "trees": f"SELECT * FROM {relations.parquet(home.trees, f'{WHOLE}/trees.parquet', relations.TREES)}",
+        "tree_nodes": f"SELECT * FROM {relations.parquet(home.trees, f'{WHOLE}/nodes.parquet', relations.NODES)}",
         "pairs": f"SELECT * FROM {relations.parquet(home.pairs, f'{WHOLE}/pairs.parquet', relations.PAIRS)}",
         "policies": POLICIES.format(
             relations.objects(home.policies, f"{WHOLE}/manifest.json"),

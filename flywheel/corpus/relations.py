@@ -43,6 +43,30 @@ PAIRS = {
     "weight": "DOUBLE",
     "decision": "VARCHAR",
 }
+TREES = {
+    "tree_id": "VARCHAR",
+    "task_id": "VARCHAR",
+    "task_group": "VARCHAR",
+    "environment": "VARCHAR",
+    "tools": "VARCHAR",
+    "actor": "VARCHAR",
+    "samples": "INTEGER",
+}
+NODES = {
+    "tree_id": "VARCHAR",
+    "node": "INTEGER",
+    "parent": "INTEGER",
+    "depth": "INTEGER",
+    "step": "VARCHAR",
+    "observations": "VARCHAR",
+    "hash": "VARCHAR",
+    "logprob": "DOUBLE",
+    "tokens": "INTEGER",
+    "multiplicity": "INTEGER",
+    "terminal": "BOOLEAN",
+    "success": "BOOLEAN",
+    "credit": "DOUBLE",
+}
 REPORTS = {
     "id": "VARCHAR",
     "created_at": "TIMESTAMPTZ",

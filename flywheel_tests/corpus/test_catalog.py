@@ -1,9 +1,10 @@
 """Every view exists from the first moment, reads what runs write, and lets nothing else be touched."""
 
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -13,7 +14,7 @@ from flywheel.corpus.query import query
 from flywheel.corpus.snapshot import snapshot
 from flywheel.schema import FlywheelError, Quarantined, quarantine_table
 from flywheel.settings import Home
-from flywheel_tests.corpus.conftest import MONDAY, SPEC, TUESDAY, verdict, write
+from flywheel_tests.corpus.conftest import MONDAY, SPEC, TUESDAY, trajectory, verdict, write
 
 
 def rows(home, sql):
@@ -98,6 +99,23 @@ def test_decisions_account_for_every_candidate_of_finished_versions(week):
     ]
     (week.corpora / "support" / "versions" / "v2.json").unlink()
     assert rows(week, "SELECT DISTINCT version FROM decisions") == [(1,)]
+
+
+def test_clusters_name_what_is_kept_for_its_duplicates(home):
+    twins = [
+        msgspec.structs.replace(trajectory(1), id=id, arrived_at=MONDAY + timedelta(seconds=n))
+        for n, id in enumerate("cab")
+    ]
+    write(home, [*twins, trajectory(2)])
+    spec = msgspec.structs.replace(SPEC, filter="true", holdout_percent=0)
+    told = [msgspec.structs.replace(verdict(1, 1.0), trajectory_id=id) for id in "abc"]
+    write(home, outcomes=[*told, verdict(2, 1.0)])
+    snapshot(home, "support", spec, TUESDAY)
+    assert rows(home, "SELECT cluster, trajectory_id, reason FROM clusters ORDER BY ALL") == [
+        ("c", "a", "exact duplicate"),
+        ("c", "b", "exact duplicate"),
+        ("c", "c", None),
+    ]
 
 
 def test_the_rest_of_the_wheel(home):
