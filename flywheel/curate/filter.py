@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -42,12 +43,12 @@ def passes(candidates: pa.Table, expression: str) -> pa.Table:
         FlywheelError: when the expression cannot be read, names something else, or is not true or false.
     """
     with warehouse.connect() as connection:
-        connection.register("given", candidates.select(list(COLUMNS)))
+        named = _check(connection, expression)
+        connection.register("given", candidates.select([name for name in COLUMNS if name in named]))
         connection.sql("CREATE TABLE candidates AS SELECT * FROM given")
         connection.unregister("given")
         connection.sql("SET enable_external_access = false")
         connection.sql("SET lock_configuration = true")
-        _check(connection, expression)
         try:
             answers = connection.sql(f"SELECT trajectory_id, ({expression}\n) AS passes FROM candidates")
             if answers.types[1] != "BOOLEAN":
@@ -57,8 +58,8 @@ def passes(candidates: pa.Table, expression: str) -> pa.Table:
             raise _refused(expression, str(error).splitlines()[0]) from error
 
 
-def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> None:
-    """Refuse all but one expression of known columns and functions that are pure."""
+def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> set[str]:
+    """Refuse all but one expression of known columns and functions that are pure; the columns to read."""
     text = connection.execute("SELECT json_serialize_sql($q)", {"q": f"SELECT ({expression}\n)"}).fetchall()[0][0]
     parsed = msgspec.json.decode(text)
     if parsed["error"]:
@@ -66,25 +67,33 @@ def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> None:
     nodes = [statement["node"] for statement in parsed["statements"]]
     if len(nodes) != 1 or nodes[0]["type"] != "SELECT_NODE" or len(nodes[0]["select_list"]) != 1:
         raise _refused(expression, "it is not one expression")
-    pure = {
-        row[0]
-        for row in connection.execute(
-            """
-            SELECT function_name FROM duckdb_functions() WHERE function_type = 'scalar'
-            GROUP BY function_name HAVING bool_and(stability = 'CONSISTENT')
-            """
-        ).fetchall()
-    }
+    pure, named = _pure(), {"trajectory_id"}
     for node in _nodes(nodes[0]):
         kind = node.get("class")
         if kind in ("SUBQUERY", "WINDOW", "STAR", "LAMBDA", "PARAMETER"):
             raise _refused(expression, f"a filter looks at one row at a time; {kind.lower()} has no place in it")
         if kind == "FUNCTION" and node["function_name"].lower() not in pure:
             raise _refused(expression, f"the function {node['function_name']} may not be used in a filter")
-        if kind == "COLUMN_REF" and [name.lower() for name in node["column_names"]][-1] not in COLUMNS:
-            raise _refused(expression, f"there is no column {'.'.join(node['column_names'])}")
+        if kind == "COLUMN_REF":
+            named.add(node["column_names"][-1].lower())
+            if not named <= set(COLUMNS):
+                raise _refused(expression, f"there is no column {'.'.join(node['column_names'])}")
     if nodes[0]["from_table"]["type"] != "EMPTY":
         raise _refused(expression, "it names a table")
+    return named
+
+
+@cache
+def _pure() -> frozenset[str]:
+    """The functions whose answer depends on what they are given alone."""
+    with warehouse.connect() as connection:
+        rows = connection.sql(
+            """
+            SELECT function_name FROM duckdb_functions() WHERE function_type = 'scalar'
+            GROUP BY function_name HAVING bool_and(stability = 'CONSISTENT')
+            """
+        ).fetchall()
+    return frozenset(name for (name,) in rows)
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
