@@ -77,6 +77,10 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "evaluations"
 
     @property
+    def suites(self) -> Path:
+        return self.root / "suites"
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
 
@@ -104,3 +108,8 @@ class Home(msgspec.Struct, frozen=True):
 def home() -> Home:
     """The data folder that `FLYWHEEL_HOME` names; `data` in the current folder when it is unset."""
     return Home(Path(os.environ.get("FLYWHEEL_HOME") or "data").expanduser().resolve())
+
+
+def ray_address() -> str | None:
+    """The Ray cluster that `RAY_ADDRESS` names, by Ray's own convention."""
+    return os.environ.get("RAY_ADDRESS") or None

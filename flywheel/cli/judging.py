@@ -16,7 +16,7 @@ from flywheel.evaluate.entrants import Entrant, cells, play_all
 from flywheel.evaluate.policy import Policy
 from flywheel.evaluate.report import Report, Rows
 from flywheel.evaluate.results import RESULTS
-from flywheel.evaluate.suite import Suite, shown
+from flywheel.evaluate.suite import Suite
 from flywheel.release import registry
 from flywheel.schema import FlywheelError, canonical_json, stable_id
 from flywheel.settings import Home
@@ -114,9 +114,12 @@ def _rows(home: Home, text: str, split: str) -> pa.Table:
 
 
 def _audited(home: Home, suite: Suite, corpus: str) -> Rows:
-    from flywheel.curate.leakage import audit
+    from flywheel.corpus import store
+    from flywheel.curate.leakage import COLUMNS, audit
+    from flywheel.evaluate import suites
 
-    return audit(_rows(home, corpus, "train"), shown(suite)).to_pylist()
+    training = store.batches(home, _version(home, corpus), "train", COLUMNS)
+    return audit(training, suites.audited(home, [suite])).to_pylist()
 
 
 def _foretold(home: Home, order: Order, found: Sequence[Policy], display: Progress) -> dict[str, Rows]:

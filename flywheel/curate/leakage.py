@@ -38,6 +38,9 @@ LEAKS = pa.schema(
     ]
 )
 
+# What is read of a training row.
+COLUMNS = ("id", "task_id", "task_group", "metadata", "steps")
+
 KINDS = ("task", "group", "exact", "near", "quoted", "reference answer", "shared state")
 
 # Kinds that say nothing where many rows show them.

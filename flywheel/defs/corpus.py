@@ -13,7 +13,7 @@ from flywheel.wheel.versions import parse
 
 CHECKS = {
     "schema": "Rows have the columns of the vocabulary, and kept + dropped = candidates.",
-    "leakage": "No training row repeats a held-out task, exactly or nearly.",
+    "leakage": "No training row gives a held-out task of any known suite away.",
     "reproducible": "Decided again from the captures, the version has the same digest.",
 }
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from flywheel.corpus import store
 from flywheel.corpus.manifest import manifest as manifest_of
 from flywheel.corpus.rebuild import rebuild
-from flywheel.curate.leakage import audit
+from flywheel.curate.leakage import COLUMNS, audit
 from flywheel.evaluate import report as reports
-from flywheel.evaluate.suite import Suite, shown
+from flywheel.evaluate import suites
+from flywheel.evaluate.suite import Suite
 from flywheel.release.gate import Rules, Verdict, decide
 from flywheel.schema import TRAJECTORIES
 from flywheel.settings import Home
@@ -53,14 +54,16 @@ def schema(home: Home, config: WheelConfig, version: Version) -> list[Row]:
 
 
 def leakage(home: Home, config: WheelConfig, version: Version) -> list[Row]:
-    """Training rows of the version that hold a held-out task of the suite, exactly or nearly."""
-    training = store.rows(home, config.corpus, version.number, "train")
-    return audit(training, shown(suite(config))).to_pylist()
+    """Training rows of the version that give a held-out task away: of this wheel's suite, or of any that is known."""
+    of = manifest_of(home, config.corpus, version.number)
+    training = store.batches(home, of, "train", COLUMNS)
+    return audit(training, suites.audited(home, [suite(config)])).to_pylist()
 
 
 def reproducible(home: Home, config: WheelConfig, version: Version) -> list[Row]:
     """Rows that differ when the version is decided again from the captures."""
-    return rebuild(home, config.corpus, version.number).differences
+    differences = rebuild(home, config.corpus, version.number).differences
+    return [row for row in differences if not row["why"]]
 
 
 CORPUS: dict[str, Callable[[Home, WheelConfig, Version], list[Row]]] = {

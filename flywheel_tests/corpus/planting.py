@@ -98,7 +98,11 @@ def side(rows: list[Row]) -> Side:
         "n_steps",
         "arrived_at",
     ]
-    parts = [pl.from_arrow(table.select(columns)), pl.DataFrame(decided), pl.from_arrow(profile(table))]
+    parts = [
+        pl.from_arrow(table.select(columns)),
+        pl.DataFrame(decided, infer_schema_length=None),
+        pl.from_arrow(profile(table)),
+    ]
     frame = pl.concat([part for part in parts if isinstance(part, pl.DataFrame)], how="horizontal")
     places = {id: place for place, id in enumerate(table["id"].to_pylist())}
     return Side(frame, lambda ids: [table.select(["id", "steps"]).take([places[id] for id in ids])])
