@@ -1,0 +1,106 @@
+"""Killed at any moment of a snapshot, a branch, a merge or a gc, a corpus is whole, and what was told stands."""
+
+import multiprocessing
+import random
+import time
+from contextlib import suppress
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from flywheel.corpus import gc, store
+from flywheel.corpus.manifest import branches, manifest, tag, versions
+from flywheel.corpus.merge import merge
+from flywheel.corpus.snapshot import branch, snapshot
+from flywheel.corpus.verify import verify
+from flywheel.schema import FlywheelError
+from flywheel.settings import Home
+from flywheel_tests.corpus.conftest import MONDAY, SPEC, trajectory, verdict, write
+
+KILLS = 100
+FILTERS = ("reward > 0", "true", "n_steps > 3", "success AND n_steps > 3")
+
+
+def work(root: Path, seed: int, told: Connection) -> None:
+    """Do one thing after another to the corpus, and tell of each once it is done."""
+    home, chance = Home(root), random.Random(seed)
+    for turn in range(1000):
+        at = MONDAY + timedelta(hours=seed, seconds=turn)
+        spec = msgspec.structs.replace(SPEC, filter=chance.choice(FILTERS))
+        name = f"b{chance.randrange(4)}"
+        act = chance.choice(("arrive", "snapshot", "snapshot", "branch", "merge", "tag", "remove", "gc"))
+        with suppress(FlywheelError):  # no such branch, one that is there, a conflict, a tag that holds it
+            if act == "arrive":
+                number = 1000 + seed * 10 + turn % 10
+                write(home, [trajectory(number, at)], [verdict(number, 1.0, arrived_at=at)])
+            elif act == "snapshot":
+                made = snapshot(home, "support", SPEC, at, branch=chance.choice(["main", name]))
+                told.send(("made", made.version, made.digest))
+            elif act == "branch":
+                made = branch(home, "support", name, spec)
+                told.send(("made", made.version, made.digest))
+            elif act == "merge":
+                made = merge(home, "support", name, prefer="theirs")
+                told.send(("made", made.version, made.digest))
+            elif act == "tag":
+                told.send(("tag", tag(home, "support", f"t{seed}", None, at).version, None))
+            elif act == "remove":
+                told.send(("removing", name, None))
+                gc.remove_branch(home, "support", name)
+            else:
+                gc.collect(home, older_than=timedelta(0))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_hundred_kills_lose_nothing_that_was_told(home):
+    write(home, [trajectory(n) for n in range(40)], [verdict(n, float(n % 5 > 0)) for n in range(40)])
+    snapshot(home, "support", SPEC, MONDAY)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["flywheel_tests.corpus.test_kill", "lance", "polars", "duckdb"])
+    chance = random.Random(11)
+    acknowledged: dict[int, str] = {}
+    removing: set[str] = set()
+    for kill in range(KILLS):
+        heard, told = processes.Pipe(duplex=False)
+        process = processes.Process(target=work, args=(home.root, kill + 1, told))
+        process.start()
+        told.close()
+        time.sleep(chance.uniform(0.2, 1.2))
+        process.kill()
+        process.join()
+        with suppress(EOFError):
+            while True:
+                what, which, digest = heard.recv()
+                if what == "removing":
+                    removing.add(which)
+                    gone = [v for v in acknowledged if v not in versions(home, "support")]
+                    acknowledged = {v: d for v, d in acknowledged.items() if v not in gone}
+                else:
+                    acknowledged[which] = digest or manifest_digest(home, which)
+        heard.close()
+        known = versions(home, "support")
+        for version in known:
+            assert verify(home, "support", version) == []
+        for version, digest in acknowledged.items():
+            if version in known:
+                assert manifest(home, "support", version).digest == digest
+            else:
+                assert version in gc.retired(home, "support")
+                assert gc.retired(home, "support")[version].branch in removing
+    # After it all the space is free: no file of decisions but those that versions read, and no old state of content.
+    gc.collect(home, older_than=timedelta(0))
+    read = {path for version in versions(home, "support") for path in manifest(home, "support", version).decision_files}
+    assert {f"decisions/{path.name}" for path in (home.corpora / "support" / "decisions").iterdir()} == read
+    assert not list(home.root.rglob("*.tmp"))
+    assert gc.collect(home, older_than=timedelta(0)).bytes == 0
+    made = snapshot(home, "support", SPEC, MONDAY + timedelta(days=30))
+    assert store.rows(home, "support", made.version).num_rows == made.rows > 0
+    assert branches(home, "support")["main"] == made.version
+
+
+def manifest_digest(home: Home, version: int) -> str:
+    return manifest(home, "support", version).digest
