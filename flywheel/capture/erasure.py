@@ -134,6 +134,11 @@ class Tombstones:
         """Those of the trajectory ids that were erased."""
         return {id for id in ids if self._in(self._trajectories, id)}
 
+    def by(self, id: str) -> str | None:
+        """The erasure that took a trajectory; None where none did."""
+        taken = (record.id for record in self.records if record.hashed(id) in record.trajectories)
+        return next(taken, None)
+
     def inputs(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys of quarantined inputs that were erased."""
         return {key for key in keys if self._in(self._inputs, key)}

@@ -148,9 +148,12 @@ def gc(
 def verify(version: Reference, json: Json = False) -> None:
     """Read every row of a version and compare it with its digests; ends with 1 where something is wrong.
 
+    What was erased since (`flywheel forget`) is told, and is not wrong: the digests of a version hold for ever.
+
     Example: flywheel corpus verify airline@v1
     """
-    from flywheel.corpus import reference
+    from flywheel.corpus import erased, reference
+    from flywheel.corpus.manifest import manifest
     from flywheel.corpus.verify import verify as check
 
     with progress() as display:
@@ -160,10 +163,11 @@ def verify(version: Reference, json: Json = False) -> None:
             *reference.parse(version),
             progress=lambda done, total: display.update(task, completed=done, total=total),
         )
+    notes = erased.notes(home(), manifest(home(), *reference.parse(version)))
     if json:
-        emit({"version": version, "whole": not wrong, "wrong": wrong})
+        emit({"version": version, "whole": not wrong, "wrong": wrong, "erased": notes})
     else:
-        say("\n".join(wrong) if wrong else f"{version} is whole")
+        say("\n".join([*wrong, *map(str, notes)] or [f"{version} is whole"]))
     if wrong:
         raise typer.Exit(1)
 
@@ -178,7 +182,8 @@ def rebuild(
 ) -> None:
     """Decide a version again from the raw captures, compare, and restore its data where that is missing or damaged.
 
-    Ends with 1 where the captures no longer give the version; it stays as it is, and each row that differs is told.
+    Ends with 1 where the captures no longer give the version, but for what was erased since (`flywheel forget`); it
+    stays as it is, and each row that differs is told.
 
     Example: flywheel corpus rebuild airline@v1
     """
@@ -196,10 +201,11 @@ def rebuild(
         for cause in result.causes:
             say(f"  {cause}")
         rows = [
-            (row["trajectory_id"], row["change"], _side(row["before"]), _side(row["now"])) for row in result.differences
+            (row["trajectory_id"], row["change"], _side(row["before"]), _side(row["now"]), row["why"])
+            for row in result.differences
         ]
-        table("rows that differ", ["trajectory_id", "change", "before", "now"], rows)
-    if not result.same:
+        table("rows that differ", ["trajectory_id", "change", "before", "now", "why"], rows)
+    if not result.explained:
         raise typer.Exit(1)
 
 

@@ -6,8 +6,10 @@ from collections import Counter
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from flywheel import warehouse
+from flywheel.corpus import erased
 from flywheel.corpus.decisions import decisions
 from flywheel.corpus.manifest import Manifest, manifest
 from flywheel.outcomes.ledger import facts
@@ -21,22 +23,24 @@ def diff(home: Home, name: str, a: int | str | None, b: int | str | None) -> Row
 
     Gives `rows`, one a trajectory whose membership or row changed: trajectory_id, `change` (`in`, `out` or
     `changed`), `why`, and reason, detail, split, reward, success and state on both sides (`before`, `after`), with
-    `outcomes`, the ledger rows that count on one side alone (`counts`: `before` or `after`). `why` is `arrived`
-    (a new candidate), `late outcome` (the ledger rows differ), `wait ended` (a silence came to count), `reward policy`,
-    or `recipe` (the filter, the split or what counts as a duplicate), else `other rows` (what it duplicates came or
-    went). Also counts: `in`, `out`, `changed`, `same`, and `whys`.
+    `outcomes`, the ledger rows that count on one side alone (`counts`: `before` or `after`). `why` is `erased`
+    (forgotten between the two), `arrived` (a new candidate), `late outcome` (the ledger rows differ), `wait ended` (a
+    silence came to count), `reward policy`, or `recipe` (the filter, the split or what counts as a duplicate), else
+    `other rows` (what it duplicates came or went). Also counts: `in`, `out`, `changed`, `same`, and `whys`.
 
     Raises:
         FlywheelError: when one of the versions is unknown.
     """
     before, after = manifest(home, name, a), manifest(home, name, b)
     with warehouse.connect() as connection:
-        connection.register("a", decisions(home, before))
-        connection.register("b", decisions(home, after))
+        decided = [decisions(home, of) for of in (before, after)]
+        connection.register("a", decided[0])
+        connection.register("b", decided[1])
         same, rows = _changes(connection)
+    gone = {id for of, all in zip((before, after), decided, strict=True) for id in _ids(erased.among(home, of, all))}
     ledger = _ledger(home, [before, after], rows)
     for row in rows:
-        row["why"] = _why(row, before, after)
+        row["why"] = _why(row, before, after, gone)
         row["outcomes"] = [
             {"counts": side, **ledger[outcome]}
             for side, other in (("before", "after"), ("after", "before"))
@@ -58,6 +62,10 @@ def diff(home: Home, name: str, a: int | str | None, b: int | str | None) -> Row
         "whys": dict(sorted(Counter(row["why"] for row in rows).items())),
         "rows": rows,
     }
+
+
+def _ids(rows: pa.Table) -> list[str]:
+    return rows["trajectory_id"].to_pylist()
 
 
 def _changes(connection: duckdb.DuckDBPyConnection) -> tuple[int, list[Row]]:
@@ -83,10 +91,10 @@ def _changes(connection: duckdb.DuckDBPyConnection) -> tuple[int, list[Row]]:
     return same, rows.to_arrow_table().to_pylist()
 
 
-def _why(row: Row, before: Manifest, after: Manifest) -> str:
+def _why(row: Row, before: Manifest, after: Manifest, gone: set[str]) -> str:
     was, now = row["before"], row["after"]
     if was is None or now is None:
-        return "arrived"
+        return "erased" if row["trajectory_id"] in gone else "arrived"
     verdicts = [(side["state"], side["reward"], side["success"]) for side in (was, now)]
     if verdicts[0] != verdicts[1]:
         if before.recipe["reward_policy"] != after.recipe["reward_policy"]:

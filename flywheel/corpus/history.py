@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flywheel import warehouse
+from flywheel.capture.erasure import Tombstones, records
 from flywheel.corpus import decisions
 from flywheel.corpus.manifest import Manifest, load, manifest, names, versions
 from flywheel.outcomes.ledger import facts
@@ -47,7 +48,8 @@ def why(home: Home, name: str | None, row_id: str, version: int | str | None = N
     all versions. Gives the columns of `CANDIDATE` (`id` as trajectory_id), `decisions` (one a version: corpus,
     version, as_of, kept, split, reason, detail, reward, success, state, signals), and `outcomes`: every fact of the
     ledger about it that had arrived by the last of those versions, each with `counted_in`, the versions whose
-    reward it made.
+    reward it made. Of a trajectory that was erased since, `erased` names the erasure, and nothing else than decisions
+    is known.
 
     Raises:
         FlywheelError: when no version knows the id, or its beginning is that of several.
@@ -79,6 +81,7 @@ def why(home: Home, name: str | None, row_id: str, version: int | str | None = N
     heard = [(f"{row['corpus']}@v{row['version']}", {s["outcome_id"] for s in row["signals"]}) for row in found]
     return {
         **_captured(home, workspace, ids[0]),
+        "erased": Tombstones(records(home, workspace)).by(ids[0]),
         "decisions": [
             {k: row[k] for k in row if k not in ("trajectory_id", "content_digest", "row_digest")} for row in found
         ],

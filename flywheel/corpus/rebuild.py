@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from flywheel import artifacts, warehouse
-from flywheel.corpus import decisions
+from flywheel.corpus import decisions, erased
 from flywheel.corpus.manifest import Manifest, folder, locked, manifest, manifest_path
 from flywheel.corpus.verify import inputs_wrong, unreadable
 from flywheel.curate import derived, prepared
@@ -21,6 +21,9 @@ from flywheel.settings import Home
 
 Row = dict[str, Any]
 
+# Reasons that hang on other rows.
+SHARED = ["exact duplicate", "prefix duplicate", "same effects", "near duplicate", "capped"]
+
 
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     """What a rebuild found: the digest that stands (`expected`), the one the captures give now, and the differences.
@@ -28,7 +31,9 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     `restored` names what was missing or damaged and has been written anew: `content`, `decisions`, or both.
     `causes` says what is not as it was when the version was made: files of captures or outcomes, or the rules.
     `differences` has one entry for each kept row that is not the same: trajectory_id, `change` (`gained`, `lost` or
-    `changed`), and on both sides (`before`, `now`) the reason, its detail, and the reward.
+    `changed`), on both sides (`before`, `now`) the reason, its detail, and the reward, and `why`: the row was `erased`
+    since, or what it repeats was, or shares a cap with (`other rows erased`); None where no erasure accounts for it.
+    `explained` where erasures account for all of them: the version stands, and cannot be whole again.
     """
 
     name: str
@@ -39,6 +44,11 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     restored: tuple[str, ...]
     causes: tuple[str, ...]
     differences: list[Row]
+
+    @property
+    def explained(self) -> bool:
+        """Whether it is the same, or would be had nothing been erased."""
+        return self.same or all(row["why"] for row in self.differences)
 
 
 def rebuild(home: Home, name: str, ref: int | str | None = None, *, raw: bool = False) -> Rebuilt:
@@ -68,11 +78,13 @@ def rebuild(home: Home, name: str, ref: int | str | None = None, *, raw: bool = 
 def restored(home: Home, of: Manifest, decided: pa.Table) -> Manifest:
     """The version as it stands, with its decisions restored where they are missing. The caller holds the corpus.
 
+    One of which rows were erased since stands as it is, though it cannot be made again.
+
     Raises:
         FlywheelError: when `decided` gives other rows.
     """
     result = _compare(home, of, decided, ())
-    if not result.same:
+    if not result.explained:
         shown = ", ".join(f"{row['trajectory_id']} {row['change']}" for row in result.differences[:5])
         raise FlywheelError(
             f"{of.ref} cannot be made again: {len(result.differences)} rows differ ({shown}); "
@@ -122,7 +134,7 @@ def _restore_decisions(home: Home, of: Manifest, decided: pa.Table) -> tuple[str
 
 
 def _causes(home: Home, of: Manifest) -> tuple[str, ...]:
-    causes = inputs_wrong(home, of)
+    causes = [*map(str, erased.notes(home, of)), *inputs_wrong(home, of)]
     if of.recipe.get("recipe_version") != RECIPE_VERSION:
         causes.append(
             f"rules of version {of.recipe.get('recipe_version')} made it, and these are version {RECIPE_VERSION}"
@@ -133,21 +145,27 @@ def _causes(home: Home, of: Manifest) -> tuple[str, ...]:
 def _differences(home: Home, of: Manifest, decided: pa.Table) -> list[Row]:
     side = "CASE WHEN {0}.trajectory_id IS NOT NULL THEN struct_pack(reason := {0}.reason, detail := {0}.detail, "
     side += "reward := {0}.reward) END"
+    before = decisions.decisions(home, of)
+    gone = erased.among(home, of, before)
     with warehouse.connect() as connection:
         connection.register("now", decided)
-        connection.register("before", decisions.decisions(home, of))
+        connection.register("before", before)
+        connection.register("gone", gone)
         return (
             connection.sql(
                 f"""
                 SELECT trajectory_id,
                     CASE WHEN NOT coalesce(b.kept, false) THEN 'gained' WHEN NOT coalesce(n.kept, false) THEN 'lost'
                         ELSE 'changed' END AS change,
-                    {side.format("b")} AS before, {side.format("n")} AS now
-                FROM before AS b FULL JOIN now AS n USING (trajectory_id)
+                    {side.format("b")} AS before, {side.format("n")} AS now,
+                    CASE WHEN g.erasure IS NOT NULL THEN 'erased'
+                        WHEN (b.reason IN $shared OR n.reason IN $shared) AND $some THEN 'other rows erased' END AS why
+                FROM before AS b FULL JOIN now AS n USING (trajectory_id) LEFT JOIN gone AS g USING (trajectory_id)
                 WHERE (b.kept OR n.kept)
                     AND (b.kept IS DISTINCT FROM n.kept OR b.row_digest IS DISTINCT FROM n.row_digest)
                 ORDER BY trajectory_id
-                """
+                """,
+                params={"shared": SHARED, "some": gone.num_rows > 0},
             )
             .to_arrow_table()
             .to_pylist()

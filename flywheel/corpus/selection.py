@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from flywheel import warehouse
-from flywheel.corpus import decisions
+from flywheel.corpus import decisions, erased
 from flywheel.corpus.manifest import Manifest
 from flywheel.curate import derived, prepared
 from flywheel.curate import filter as filters
@@ -30,7 +30,8 @@ SPLITS = ("train", "heldout")
 def selected(home: Home, of: Manifest, split: str | None = None, where: str | None = None) -> pa.Table:
     """The rows that a version keeps, without their content: rows of `SELECTED`, ordered by trajectory_id.
 
-    `split` takes one side; `where` is a SQL condition on `filter.COLUMNS`, as in a spec.
+    Those that were erased since it was made are not among them. `split` takes one side; `where` is a SQL condition on
+    `filter.COLUMNS`, as in a spec.
 
     Raises:
         FlywheelError: when the split is unknown, the condition cannot be read, or the decisions are damaged.
@@ -38,7 +39,7 @@ def selected(home: Home, of: Manifest, split: str | None = None, where: str | No
     if split not in (None, *SPLITS):
         raise FlywheelError(f"there is no split {split!r}; it is train or heldout")
     side = "kept" if split is None else f"kept AND split = '{split}'"
-    kept = decisions.where(home, of, side, ", ".join(SELECTED.names)).cast(SELECTED)
+    kept = erased.without(home, of, decisions.where(home, of, side, ", ".join(SELECTED.names)).cast(SELECTED))
     if where is None:
         return kept
     with warehouse.connect() as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flywheel import artifacts
-from flywheel.corpus import decisions, store
+from flywheel.corpus import decisions, erased, store
 from flywheel.corpus.manifest import Manifest, manifest
 from flywheel.curate import derived, prepared
 from flywheel.schema import FlywheelError, content_digest, trajectory_of
@@ -18,8 +18,9 @@ def verify(
     """What is wrong with a version as it is stored; nothing where it is whole.
 
     Every row is read and its content hashed again and compared with its decision; the digests are taken anew; the files
-    of captures and outcomes that it was made of must be there, each with its digest. `progress` is told how many
-    rows of how many are read.
+    of captures and outcomes that it was made of must be there, each with its digest. What was erased since is not
+    wrong: its decisions stand and make the digests; its content is gone, and files have given way to those without it
+    (`erased.notes` tells of it). `progress` is told how many rows of how many are read.
     """
     of = manifest(home, name, ref)
     wrong = inputs_wrong(home, of)
@@ -50,11 +51,16 @@ def inputs_wrong(home: Home, of: Manifest) -> list[str]:
     """The files that a version was made of which are gone, or are not what they were."""
     wrong = []
     for name, expected in sorted(of.inputs.items()):
-        path = home.root / name
+        now = erased.now(home, of.recipe["workspace"], name)
+        if now is None:
+            continue
+        path = home.root / now
+        if str(now) != name:
+            expected = path.stem
         if not path.exists():
-            wrong.append(f"{name} is gone")
+            wrong.append(f"{now} is gone")
         elif not artifacts.file_digest(path).startswith(expected):
-            wrong.append(f"{name} is not what it was")
+            wrong.append(f"{now} is not what it was")
     return wrong
 
 

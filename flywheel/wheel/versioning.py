@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flywheel import environments, warehouse
 from flywheel.capture.settle import settle
 from flywheel.corpus.decisions import relation
-from flywheel.corpus.manifest import load, manifest, versions
+from flywheel.corpus.diff import diff
+from flywheel.corpus.manifest import Manifest, load, manifest, versions
 from flywheel.corpus.rebuild import rebuild
 from flywheel.corpus.reference import MAIN
 from flywheel.corpus.snapshot import snapshot
@@ -46,7 +48,7 @@ def corpus(home: Home, config: WheelConfig, version: Version) -> Facts:
     with timed(home, version.key, "corpus"):
         if late.exists(home, config, version):
             again = rebuild(home, config.corpus, version.number)
-            if not again.same:
+            if not again.explained:
                 raise FlywheelError(
                     f"{config.corpus}@v{version.number} made again has digest {again.digest[:12]}, not "
                     f"{again.expected[:12]}: {len(again.differences)} rows differ, the first: {again.differences[0]}"
@@ -69,9 +71,35 @@ def facts(home: Home, config: WheelConfig, version: Version) -> Facts:
             "candidates": of.candidates,
             "changed by late outcomes": changed(home, config, version),
         },
-        tables={"reasons": [{"reason": reason, "rows": n} for reason, n in sorted(of.reasons.items())]},
+        tables={
+            "reasons": [{"reason": reason, "rows": n} for reason, n in sorted(of.reasons.items())],
+            **_differences(home, of),
+        },
         plots={"in and out": plot},
     )
+
+
+def _differences(home: Home, of: Manifest) -> dict[str, list[Row]]:
+    """What the version changes against its parent, by cause and row by row; nothing for a first version."""
+    if of.parent not in versions(home, of.name):
+        return {}
+    told = diff(home, of.name, of.parent, of.version)
+    counted = Counter((row["change"], row["why"]) for row in told["rows"])
+    return {
+        f"changed since v{of.parent}": [
+            {"rows": n, "change": c, "why": why} for (c, why), n in sorted(counted.items())
+        ],
+        "rows that changed": [_told(row) for row in told["rows"]],
+    }
+
+
+def _told(row: Row) -> Row:
+    sides = {
+        name: f"{side['reason']}, {side['reward']}" if side else ""
+        for name, side in (("before", row["before"]), ("after", row["after"]))
+    }
+    facts = "; ".join(f"{o['signal']} {o['value']:g} at {o['arrived_at']:%Y-%m-%d %H:%M}" for o in row["outcomes"])
+    return {"trajectory": row["trajectory_id"], "change": row["change"], "why": row["why"], **sides, "outcomes": facts}
 
 
 def changed(home: Home, config: WheelConfig, version: Version) -> int:
