@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +44,7 @@ def duplicates(candidates: pa.Table, runs: Runs, spec: Spec) -> pa.Table:
 
     `candidates` has trajectory_id, content_digest, task_id and rank (distinct numbers; the least is best) and, for
     what the spec asks, chain and effects (of the prepared rows), buckets and n_runs (of the fingerprints). `runs` is
-    asked only for rows that may be near duplicates, as many at a time as `near.MOST_RUNS` allows.
+    asked only for rows that may be near duplicates, as many at a time as `jaccard.MOST_RUNS` allows.
 
     These are looked for, in this order, each among what the former left:
 
@@ -60,14 +59,13 @@ def duplicates(candidates: pa.Table, runs: Runs, spec: Spec) -> pa.Table:
     ids = candidates["trajectory_id"]
     left = np.argsort(candidates["rank"].to_numpy())
     found = [DUPLICATES.empty_table()]
-    for search in _searches(runs, spec):
-        rows = candidates.select(search.columns).take(pa.array(left))
-        places, originals, similarity = search.find(rows)
+    for reason, search in _searches(candidates, runs, spec):
+        places, originals, similarity = search(left)
         found.append(
             pa.table(
                 {
                     "trajectory_id": ids.take(pa.array(left[places])),
-                    "reason": pa.array([search.reason], pa.string()).take(pa.array(np.zeros(len(places), np.int64))),
+                    "reason": pa.array([reason], pa.string()).take(pa.array(np.zeros(len(places), np.int64))),
                     "duplicate_of": ids.take(pa.array(left[originals])),
                     "similarity": pa.nulls(len(places), pa.float64()) if similarity is None else pa.array(similarity),
                 }
@@ -105,58 +103,52 @@ def clusters(found: pa.Table) -> pa.Table:
         )
 
 
-class _Search(NamedTuple):
-    """A reason, the columns that it is found by, and what finds it among rows in the order of ranks."""
-
-    reason: str
-    columns: list[str]
-    find: Callable[[pa.Table], _Found]
-
-
-def _searches(runs: Runs, spec: Spec) -> list[_Search]:
-    """What the spec asks for."""
-    searches = [_Search("exact duplicate", ["content_digest"], _exact)]
+def _searches(candidates: pa.Table, runs: Runs, spec: Spec) -> list[tuple[str, Callable[[Numbers], _Found]]]:
+    """The reasons that the spec asks for, each with what finds it among candidates at given places, the best first."""
+    near = spec.near_duplicates
+    searches: list[tuple[str, Callable[[Numbers], _Found]]] = [
+        ("exact duplicate", lambda left: _equal(_codes(candidates["content_digest"])[left]))
+    ]
     if spec.prefix_duplicates:
-        searches.append(_Search("prefix duplicate", ["chain"], _prefix))
+        searches.append(("prefix duplicate", lambda left: _prefix(candidates, left)))
     if spec.same_effects:
-        searches.append(_Search("same effects", ["task_id", "effects"], _same_effects))
-    if spec.near_duplicates is not None:
-        settings = spec.near_duplicates
-        columns = ["trajectory_id", "content_digest", "task_id", "buckets", "n_runs"]
-        searches.append(_Search("near duplicate", columns, lambda rows: _near(rows, runs, settings)))
+        searches.append(("same effects", lambda left: _same_effects(candidates, left)))
+    if near is not None:
+        searches.append(("near duplicate", lambda left: _near(candidates, left, runs, near)))
     return searches
 
 
-def _exact(rows: pa.Table) -> _Found:
-    return _equal(_codes(rows["content_digest"]))
+def _prefix(candidates: pa.Table, left: Numbers) -> _Found:
+    chains = candidates["chain"].combine_chunks()
+    bounds = _bounds(chains)
+    return *prefixes(chains.flatten().to_numpy(), bounds[left], np.diff(bounds)[left]), None
 
 
-def _prefix(rows: pa.Table) -> _Found:
-    chains = rows["chain"].combine_chunks()
-    return *prefixes(chains.flatten().to_numpy(), _bounds(chains)), None
-
-
-def _same_effects(rows: pa.Table) -> _Found:
-    acted = np.flatnonzero(rows["effects"].is_valid().to_numpy())
-    some = rows.take(pa.array(acted))
-    effects = _codes(some["effects"])
-    places, originals, _ = _equal(_codes(some["task_id"]) * (effects.max(initial=0) + 1) + effects)
+def _same_effects(candidates: pa.Table, left: Numbers) -> _Found:
+    acted = np.flatnonzero(candidates["effects"].is_valid().to_numpy()[left])
+    some = left[acted]
+    effects = _codes(candidates["effects"].fill_null(""))
+    both = _codes(candidates["task_id"])[some] * (effects.max(initial=0) + 1) + effects[some]
+    places, originals, _ = _equal(np.unique(both, return_inverse=True)[1])
     return acted[places], acted[originals], None
 
 
-def _near(rows: pa.Table, runs: Runs, settings: NearDuplicates) -> _Found:
-    n_runs = rows["n_runs"].to_numpy()
-    buckets = np.zeros((len(rows), settings.signature[0]), np.int64)
-    buckets[n_runs > 0] = rows["buckets"].combine_chunks().flatten().to_numpy().reshape(-1, buckets.shape[1])
-    scopes = _codes(rows["task_id"]) if settings.within == "task" else np.zeros(len(rows), np.int64)
-    keys = pa.table({"id": rows["trajectory_id"], "content_digest": rows["content_digest"]})
+def _near(candidates: pa.Table, left: Numbers, runs: Runs, settings: NearDuplicates) -> _Found:
+    n_runs = candidates["n_runs"].to_numpy()
+    some = n_runs > 0
+    given = candidates["buckets"].combine_chunks().flatten().to_numpy().reshape(-1, settings.signature[0])
+    # A text without words has no buckets. Band by band is how they are read.
+    buckets = np.zeros((given.shape[1], len(left)), np.int64)
+    buckets[:, some[left]] = given[(np.cumsum(some) - 1)[left[some[left]]]].T
+    scopes = _codes(candidates["task_id"])[left] if settings.within == "task" else np.zeros(len(left), np.int64)
+    keys = candidates.select(["trajectory_id", "content_digest"]).rename_columns(["id", "content_digest"])
 
     def fetch(places: Numbers) -> tuple[Numbers, Numbers]:
-        found = runs(keys.take(pa.array(places)))
+        found = runs(keys.take(pa.array(left[places])))
         lists = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
         return lists.flatten().to_numpy(), _bounds(lists)
 
-    return near(buckets, scopes, n_runs, settings.threshold, fetch)
+    return near(buckets.T, scopes, n_runs[left], settings.threshold, fetch)
 
 
 def _equal(codes: Numbers) -> _Found:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.curate import near as module
+from flywheel.curate import jaccard
 from flywheel.curate.near import near
 
 
@@ -59,7 +59,7 @@ def test_little_room_changes_nothing(monkeypatch, room):
     sets = [set(rng.integers(0, 40, rng.integers(1, 60)).tolist()) for _ in range(120)]
     buckets = rng.integers(0, 12, (120, 4))
     expected = one_by_one(sets, buckets, [0] * 120, 0.5)
-    monkeypatch.setattr(module, "MOST_RUNS", room)
+    monkeypatch.setattr(jaccard, "MOST_RUNS", room)
     assert found(sets, buckets, [0] * 120, 0.5) == expected
     assert len(expected) > 10
 

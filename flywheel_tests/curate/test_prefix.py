@@ -11,7 +11,8 @@ def dropped(*conversations: str) -> dict[str, str]:
     """Conversations of one letter a step, best first; the chain is a number for each beginning of one."""
     chains = [[hash(text[: end + 1]) for end in range(len(text))] for text in conversations]
     bounds = np.cumsum([0, *map(len, chains)])
-    places, originals = prefixes(np.array([n for chain in chains for n in chain], np.int64), bounds)
+    numbers = np.array([n for chain in chains for n in chain], np.int64)
+    places, originals = prefixes(numbers, bounds[:-1], np.diff(bounds))
     return {f"{place}:{conversations[place]}": conversations[of] for place, of in zip(places, originals, strict=True)}
 
 
