@@ -21,9 +21,9 @@ from flywheel.curate import grams
 LONGEST = 3
 
 # Where occurrences are counted first: a place is shared by phrases whose hashes agree in these many bits, so a count is
-# at least the phrase's own. There are `PLACES_A_ROW` places for each row, and at most 2^MOST_BITS (64 MiB a count).
-PLACES_A_ROW = 512
-MOST_BITS = 24
+# at least the phrase's own. For each length there are `PLACES_A_ROW` places a row, and at most 2^MOST_BITS.
+PLACES_A_ROW = 256
+MOST_BITS = 23
 
 # Places looked at again, at most: the most frequent of the new ones.
 PLACES = 50_000
@@ -49,7 +49,7 @@ class Novelty(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     It is in at least `share` of the rows that came in, and in `rows` of them, over `groups` task groups or more (what
     one new kind of task brings along stays in its own); its log odds rose by `log_odds` over those of the parent's
     rows, with half a row added to each count; and were every row as likely to hold it, the chance of so many among
-    those that came in would be under `chance`, over all phrases together.
+    those that came in would be under `chance`, over all phrases together (a third of it for those of each length).
     Monroe, Colaresi and Quinn 2008, "Fightin' Words", for log odds with a prior; the chance is hypergeometric.
     """
 
@@ -57,7 +57,7 @@ class Novelty(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rows: int = 5
     groups: int = 3
     log_odds: float = 3.0
-    chance: float = 0.001
+    chance: float = 0.01
 
 
 class Phrase(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,8 +128,10 @@ def new_phrases(
     now = _count(texts(), [(s.side, s.came.select("id")) for s in compared], bits)
     old = _count(parent(), [(s.side, s.before.select("id")) for s in compared], bits)
     likely = [_likely(now[i], len(s.came), old[i], len(s.before), novelty) for i, s in enumerate(compared)]
-    held = _held(texts(), compared, [mask for mask, _ in likely])
-    found = [phrase for i, s in enumerate(compared) for phrase in _phrases(held[i], s, old[i], likely[i][1], novelty)]
+    held = _held(texts(), compared, [mask for mask, _ in likely], bits)
+    found = [
+        phrase for i, s in enumerate(compared) for phrase in _phrases(held[i], s, old[i], likely[i][1], bits, novelty)
+    ]
     return sorted(found, key=lambda p: (p.kind, p.chance, -p.rows, p.side, p.phrase))
 
 
@@ -152,18 +154,19 @@ def _words(
 
 def _count(batches: Iterable[pa.Table], wanted: list[tuple[str, pl.DataFrame]], bits: int) -> list[np.ndarray]:
     """How often each place of hashes is met; a phrase that is said twice in a row counts twice."""
-    counts = [np.zeros(1 << bits, np.uint32) for _ in wanted]
+    places = LONGEST << bits
+    counts = [np.zeros(places, np.uint32) for _ in wanted]
     held: list[list[np.ndarray]] = [[] for _ in wanted]
 
     def empty(number: int) -> None:
         if held[number]:
-            counted = np.bincount(np.concatenate(held[number]), minlength=1 << bits)
+            counted = np.bincount(np.concatenate(held[number]), minlength=places)
             counts[number] += counted.astype(np.uint32)
             held[number].clear()
 
     for number, _, words in _words(batches, wanted):
         hashes = grams.hashed(words)
-        held[number] += [_place(grams.runs(hashes, size)[1], bits) for size in range(1, LONGEST + 1)]
+        held[number] += [_place(grams.runs(hashes, size)[1], size, bits) for size in range(1, LONGEST + 1)]
         if sum(map(len, held[number])) > HELD:
             empty(number)
     for number in range(len(wanted)):
@@ -171,23 +174,20 @@ def _count(batches: Iterable[pa.Table], wanted: list[tuple[str, pl.DataFrame]], 
     return counts
 
 
-def _place(values: np.ndarray, bits: int) -> np.ndarray:
-    return (values >> np.uint64(64 - bits)).astype(np.int64)
+def _place(values: np.ndarray, size: int | np.ndarray, bits: int) -> np.ndarray:
+    """Where phrases of a size are counted."""
+    return (values >> np.uint64(64 - bits)).astype(np.int64) + (np.asarray(size) - 1 << bits)
 
 
-def _bits(places: np.ndarray) -> int:
-    """The bits that a table of so many places takes."""
-    return len(places).bit_length() - 1
-
-
-def _likely(now: np.ndarray, of: int, before: np.ndarray, all: int, novelty: Novelty) -> tuple[np.ndarray, int]:
-    """The places at which a phrase may be new, as a mask; and how many were asked, of which chance had its pick."""
-    often = np.flatnonzero(now >= max(novelty.rows, novelty.share * of))
-    asked = len(often)
-    often = often[_log_odds(now[often], of, before[often], all) >= novelty.log_odds]
-    often = often[np.lexsort((often, -now[often].astype(np.int64)))[:PLACES]]
+def _likely(now: np.ndarray, of: int, before: np.ndarray, all: int, novelty: Novelty) -> tuple[np.ndarray, np.ndarray]:
+    """The places at which a phrase may be new, as a mask; and of each length how many were asked about."""
+    often = now >= max(novelty.rows, novelty.share * of)
+    asked = often.reshape(LONGEST, -1).sum(axis=1)
+    places = np.flatnonzero(often)
+    places = places[_log_odds(now[places], of, before[places], all) >= novelty.log_odds]
+    places = places[np.lexsort((places, -now[places].astype(np.int64)))[:PLACES]]
     mask = np.zeros(len(now), bool)
-    mask[often] = True
+    mask[places] = True
     return mask, asked
 
 
@@ -197,7 +197,9 @@ def _log_odds(now: np.ndarray, of: int, before: np.ndarray, all: int) -> np.ndar
     return np.log(one / (of + 1 - one)) - np.log(other / (all + 1 - other))
 
 
-def _held(batches: Iterable[pa.Table], compared: list[Stratum], likely: list[np.ndarray]) -> list[pl.DataFrame]:
+def _held(
+    batches: Iterable[pa.Table], compared: list[Stratum], likely: list[np.ndarray], bits: int
+) -> list[pl.DataFrame]:
     """The phrases at likely places, each once a row: columns row, value, phrase; a frame for each stratum."""
     empty = pl.DataFrame(schema={"row": pl.UInt32, "value": pl.UInt64, "phrase": pl.String})
     parts: list[list[pl.DataFrame]] = [[empty] for _ in compared]
@@ -206,8 +208,7 @@ def _held(batches: Iterable[pa.Table], compared: list[Stratum], likely: list[np.
         flat = words.explode(empty_as_null=False).drop_nulls()
         for size in range(1, LONGEST + 1):
             documents, values, places = grams.runs(hashes, size)
-            mask = likely[number]
-            own = np.flatnonzero(mask[_place(values, _bits(mask))])
+            own = np.flatnonzero(likely[number][_place(values, size, bits)])
             said = [flat.gather(places[own] + step) for step in range(size)]
             parts[number].append(
                 pl.DataFrame({"row": rows["row"].gather(documents[own]), "value": values[own]})
@@ -217,7 +218,9 @@ def _held(batches: Iterable[pa.Table], compared: list[Stratum], likely: list[np.
     return [pl.concat(part) for part in parts]
 
 
-def _phrases(held: pl.DataFrame, stratum: Stratum, before: np.ndarray, asked: int, novelty: Novelty) -> list[Phrase]:
+def _phrases(
+    held: pl.DataFrame, stratum: Stratum, before: np.ndarray, asked: np.ndarray, bits: int, novelty: Novelty
+) -> list[Phrase]:
     from scipy import stats
 
     came, all = stratum.came, len(stratum.before)
@@ -237,8 +240,9 @@ def _phrases(held: pl.DataFrame, stratum: Stratum, before: np.ndarray, asked: in
     if not len(values):
         return []
     rows = values["rows"].to_numpy()
-    base = np.minimum(before[_place(values["value"].to_numpy(), _bits(before))], all).astype(np.int64)
-    chance = stats.hypergeom.sf(rows - 1, len(came) + all, rows + base, len(came)) * asked
+    size = values["phrase"].str.count_matches(" ").to_numpy().astype(np.int64) + 1
+    base = np.minimum(before[_place(values["value"].to_numpy(), size, bits)], all).astype(np.int64)
+    chance = stats.hypergeom.sf(rows - 1, len(came) + all, rows + base, len(came)) * asked[size - 1] * LONGEST
     odds = _log_odds(rows, len(came), base, all)
     values = values.with_columns(
         parent_rows=pl.Series(base), log_odds=pl.Series(odds), chance=pl.Series(np.minimum(chance, 1.0))
