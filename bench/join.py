@@ -1,77 +1,194 @@
-"""How long the as-of join and the decisions take, over generated trajectories with revised outcomes.
+"""The as-of join against the plainest queries that a person would write by hand: DuckDB's and polars' own best.
 
-python bench/join.py [--trajectories 100000] [--revisions 3] [--decide]
+python -m bench.join [--trajectories 1000000] [--revisions 3] [--runs 5] [--keep FOLDER]
+
+The question: of each trajectory that had arrived by a moment, the latest outcome of one signal that had arrived by then.
+Once the verdict alone (reward and success), once with the ledger's row that made it. The peers take the latest by
+`observed_at` and leave out all else: facts that were told twice or tie, voices that disagree, trajectories that were
+stored twice, waits. Every answer is ordered by id, and they are checked to be equal. Only the join is timed.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from flywheel import artifacts, warehouse
-from flywheel.curate.decide import decide
-from flywheel.curate.spec import Spec
-from flywheel.outcomes.join import joined
-from flywheel.outcomes.policy import checked
+import polars as pl
+import pyarrow as pa
+
+from bench import measure
+from flywheel import warehouse
+from flywheel.outcomes.join import joined, sql_moment, statement
+from flywheel.outcomes.policy import RewardPolicy, Signal
 from flywheel.schema import OUTCOMES, TRAJECTORIES
 from flywheel.settings import Home
 
+WORKSPACE = "bench"
 START = datetime(2026, 1, 1, tzinfo=UTC)
+AS_OF = START + timedelta(days=9)
+ONCE = RewardPolicy(signals=(Signal(name="checker"),))
+STOOD = RewardPolicy(signals=(Signal(name="checker"), Signal(name="reopened", wait_hours=48, silence=1.0)))
 
+# What the join does not read (steps above all) is left out of the files, for all alike.
 TRAJECTORY = """
-SELECT md5(i::VARCHAR) AS id, 'bench' AS workspace, 't' || i AS task_id, 'g' || (i % 200) AS task_group,
-    'desk' AS task_type, 'bot' AS agent, '1' AS agent_version, 'm' AS model, 'p' AS provider, '[]' AS tools,
-    'completed' AS end_state, NULL::TIMESTAMPTZ AS started_at,
-    $start + to_seconds((i % 86400)) AS arrived_at, 'bench' AS source, i AS source_line, '{}' AS metadata,
-    [{'role': 'user', 'content': 'order ' || i || ' of ' || md5((i % 5000)::VARCHAR), 'reasoning': NULL,
-      'tool_calls': []::STRUCT(id VARCHAR, "name" VARCHAR, arguments VARCHAR)[], 'tool_call_id': NULL,
-      'tool_name': NULL, 'is_error': NULL::BOOLEAN, 'prompt_tokens': NULL::BIGINT,
-      'completion_tokens': NULL::BIGINT, 'at': NULL::TIMESTAMPTZ, 'metadata': '{}'}] AS steps,
-    1::INTEGER AS n_steps, md5((i // 2)::VARCHAR) AS content_digest
+SELECT md5(i::VARCHAR) AS id, 'bench' AS workspace, 'desk' AS task_type, md5((i // 2)::VARCHAR) AS content_digest,
+    $start + to_seconds(i % 86400) AS arrived_at, 'bench' AS source, i AS source_line
 FROM range($n) AS t(i)
 """
 
 OUTCOME = """
-SELECT md5(i || '/' || r) AS id, 'bench' AS workspace, md5(i::VARCHAR) AS trajectory_id, 'checker' AS signal,
-    (hash(i * 7 + r) % 2)::DOUBLE AS value, 'bench' AS source, '1' AS checker_version, NULL::INTEGER AS step_index,
-    $start + to_hours(r::BIGINT) AS observed_at, $start + to_hours(r::BIGINT) AS arrived_at, '' AS comment
-FROM range($n) AS t(i), range($revisions) AS u(r)
+SELECT md5(i || '/' || $r) AS id, 'bench' AS workspace, md5(i::VARCHAR) AS trajectory_id, 'checker' AS signal,
+    (hash(i * 7 + $r) % 2)::DOUBLE AS value, 'bench' AS source, '1' AS checker_version, NULL::INTEGER AS step_index,
+    $start + to_days($r::INTEGER) + to_seconds(i % 86400) AS observed_at, observed_at AS arrived_at, '' AS comment
+FROM range($n) AS t(i) ORDER BY hash(i + $r)
 """
 
 
 def fill(home: Home, trajectories: int, revisions: int) -> None:
-    """One day of trajectories, and outcomes that are each revised every hour after."""
+    """One day of trajectories, and one outcome of each on that day and on each of the days after, in no order."""
     with warehouse.connect() as connection:
-        parameters = {"start": START, "n": trajectories}
-        captures = connection.sql(TRAJECTORY, params=parameters).to_arrow_table().cast(TRAJECTORIES)
-        outcomes = connection.sql(OUTCOME, params=parameters | {"revisions": revisions}).to_arrow_table()
-    for root, table in ((home.captures, captures), (home.outcomes, outcomes.cast(OUTCOMES))):
-        artifacts.write_parquet(warehouse.partition(root, "bench", START.date()) / "all.parquet", table)
+        for root, query, days in ((home.captures, TRAJECTORY, 1), (home.outcomes, OUTCOME, revisions)):
+            for day in range(days):
+                folder = warehouse.partition(root, WORKSPACE, (START + timedelta(days=day)).date())
+                folder.mkdir(parents=True)
+                given = {"start": START, "n": trajectories} | ({"r": day} if "$r" in query else {})
+                rows = connection.sql(query, params=given)
+                rows.write_parquet(str(folder / "all.parquet"), compression="zstd")
+
+
+def ours(home: Home, columns: str) -> Callable[[], pa.Table]:
+    """The join, of which only some columns are asked."""
+
+    def answer() -> pa.Table:
+        with warehouse.connect() as connection:
+            made = statement(home, WORKSPACE, ONCE, sql_moment(AS_OF))
+            return connection.sql(f"SELECT {columns} FROM ({made})").to_arrow_table()
+
+    return answer
+
+
+def plain_duckdb(home: Home, *, told: bool) -> Callable[[], pa.Table]:
+    """One aggregation by trajectory, joined with the captures."""
+    which = ", arg_max(id, observed_at) AS outcome_id" if told else ""
+
+    def answer() -> pa.Table:
+        with warehouse.connect() as connection:
+            return connection.sql(
+                f"""
+                SELECT c.id AS trajectory_id, reward, reward >= 1 AS success {", outcome_id" if told else ""}
+                FROM {warehouse.scan_sql(home.captures, TRAJECTORIES, WORKSPACE)} AS c LEFT JOIN (
+                    SELECT trajectory_id, arg_max(value, observed_at) AS reward {which}
+                    FROM {warehouse.scan_sql(home.outcomes, OUTCOMES, WORKSPACE)}
+                    WHERE arrived_at <= {sql_moment(AS_OF)} AND signal = 'checker' AND step_index IS NULL
+                    GROUP BY trajectory_id
+                ) AS o ON o.trajectory_id = c.id
+                WHERE c.arrived_at <= {sql_moment(AS_OF)} ORDER BY c.id
+                """
+            ).to_arrow_table()
+
+    return answer
+
+
+def plain_polars(home: Home, *, told: bool, engine: Any) -> Callable[[], pa.Table]:
+    """The same lazily in polars."""
+    taken = ["value", "id"] if told else ["value"]
+
+    def answer() -> pa.Table:
+        latest = (
+            pl.scan_parquet([*warehouse.files(home.outcomes, WORKSPACE)])
+            .filter(pl.col("arrived_at") <= AS_OF, pl.col("signal") == "checker", pl.col("step_index").is_null())
+            .group_by("trajectory_id")
+            .agg(pl.col(name).get(pl.col("observed_at").arg_max()) for name in taken)
+            .rename({"value": "reward"} | ({"id": "outcome_id"} if told else {}))
+        )
+        return (
+            pl.scan_parquet([*warehouse.files(home.captures, WORKSPACE)])
+            .filter(pl.col("arrived_at") <= AS_OF)
+            .select(trajectory_id="id")
+            .join(latest, on="trajectory_id", how="left")
+            .with_columns(success=pl.col("reward") >= 1)
+            .sort("trajectory_id")
+            .collect(engine=engine)
+            .to_arrow()
+        )
+
+    return answer
+
+
+def run(home: Home, runs: int) -> list[dict[str, Any]]:
+    """Every way to the two answers, as rows for `measure.write`."""
+    found: list[dict[str, Any]] = []
+    asked = {"verdict": "trajectory_id, reward, success"}
+    asked["verdict and its ledger row"] = f"{asked['verdict']}, signals[1].outcome_id AS outcome_id"
+    for answer, columns in asked.items():
+        told = "outcome_id" in columns
+        works = {
+            "flywheel": ours(home, columns),
+            "plain DuckDB": plain_duckdb(home, told=told),
+            "plain polars": plain_polars(home, told=told, engine="in-memory"),
+            "plain polars, streaming": plain_polars(home, told=told, engine="streaming"),
+        }
+        answers = {name: _rows(work(), columns) for name, work in works.items()}
+        first = answers.pop("flywheel")
+        for name, other in answers.items():
+            if not other.equals(first):
+                raise AssertionError(f"{name} gives another answer than the join")
+        del answers, first
+        times = measure.race(runs, works, warm=False)
+        best = min(time.median for name, time in times.items() if name != "flywheel")
+        found += [
+            {"answer": answer, "": name, "time": time, "of the best plain one": time.median / best}
+            for name, time in times.items()
+        ]
+    whole = {
+        "all columns, as decisions read it": lambda: joined(home, WORKSPACE, ONCE, AS_OF),
+        "all columns, two signals and a wait": lambda: joined(home, WORKSPACE, STOOD, AS_OF),
+    }
+    few = _some(home)
+    whole["all columns, of 1,000 trajectories"] = lambda: joined(home, WORKSPACE, ONCE, AS_OF, only=few)
+    found += [
+        {"answer": name, "": "flywheel", "time": time, "of the best plain one": None}
+        for name, time in measure.race(runs, whole, warm=False).items()
+    ]
+    return found
+
+
+def _rows(table: pa.Table, columns: str) -> pl.DataFrame:
+    names = [name.split(" AS ")[-1] for name in columns.split(", ")]
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.select(names)
+
+
+def _some(home: Home, count: int = 1000) -> pa.Table:
+    with warehouse.connect() as connection:
+        captures = warehouse.scan_sql(home.captures, TRAJECTORIES, WORKSPACE)
+        return connection.sql(f"SELECT id AS trajectory_id FROM {captures} ORDER BY id LIMIT {count}").to_arrow_table()
 
 
 def main() -> None:
-    """Generate, join and, if asked, decide; print the seconds of each."""
+    """Generate, unless the folder holds it already, then race."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trajectories", type=int, default=100_000)
+    parser.add_argument("--trajectories", type=int, default=1_000_000)
     parser.add_argument("--revisions", type=int, default=3)
-    parser.add_argument("--decide", action="store_true")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--keep", type=Path, help="generate into this folder, or use what is there")
     options = parser.parse_args()
-    policy = checked("reopened")
-    as_of = START + timedelta(days=9)
     with tempfile.TemporaryDirectory() as folder:
-        home = Home(Path(folder))
-        fill(home, options.trajectories, options.revisions)
-        began = time.perf_counter()
-        verdicts = joined(home, "bench", policy, as_of)
-        seconds = time.perf_counter() - began
-        print(f"join: {len(verdicts):,} trajectories x {options.revisions} revisions in {seconds:.2f} s")
-        if options.decide:
-            began = time.perf_counter()
-            decisions = decide(home, Spec(workspace="bench", reward_policy=policy), as_of)
-            print(f"decide: {len(decisions):,} candidates in {time.perf_counter() - began:.2f} s")
+        home = Home(options.keep or Path(folder))
+        if not warehouse.files(home.outcomes, WORKSPACE):
+            fill(home, options.trajectories, options.revisions)
+        measure.write(
+            "join",
+            run(home, options.runs),
+            title=f"As-of join, {options.trajectories:,} trajectories x {options.revisions} revised outcomes each",
+            note="Beyond the plain queries the join checks, in the same aggregation, whether facts tie or voices "
+            "disagree, and counts a trajectory that was stored twice once: those checks are what it costs more.",
+        )
 
 
 if __name__ == "__main__":
