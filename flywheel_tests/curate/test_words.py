@@ -9,7 +9,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.curate.fingerprint import texts
+from flywheel import warehouse
+from flywheel.curate.fingerprint import EPISODE
 from flywheel.curate.words import Words, episode_words, text_words
 from flywheel.schema import Step, ToolCall, trajectories_table
 from flywheel_tests.outcomes.stored import trajectory
@@ -90,6 +91,8 @@ def test_an_episode_is_all_that_was_said_and_done_without_the_system(conversatio
     table = trajectories_table(
         [msgspec.structs.replace(trajectory(str(i)), steps=steps) for i, steps in enumerate(conversations)]
     )
-    assert documents(episode_words(table["steps"])) == documents(text_words(texts(table)["text"]))
-    part = table.slice(1, 2)
-    assert documents(episode_words(part["steps"])) == documents(text_words(texts(part)["text"]))
+    for part in (table, table.slice(1, 2)):
+        with warehouse.connect() as connection:
+            connection.register("given", part.select(["id", "steps"]))
+            texts = connection.sql(f"SELECT {EPISODE} AS text FROM given ORDER BY id").to_arrow_table()["text"]
+        assert documents(episode_words(part["steps"])) == documents(text_words(texts))
