@@ -116,6 +116,21 @@ def folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+@contextmanager
+def scratch(root: Path) -> Iterator[Path]:
+    """A folder below `root` that is gone when the block ends, and that `sweep` clears when the process is killed."""
+    root.mkdir(parents=True, exist_ok=True)
+    place = root / f".scratch.{uuid.uuid4().hex}.tmp"
+    place.mkdir()
+    lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield place
+    finally:
+        os.close(lock)
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def sweep(root: Path) -> None:
     """Clear what interrupted writes left anywhere below a folder; what living writers are writing stays.
 

@@ -113,3 +113,11 @@ def test_what_was_made_a_moment_ago_is_not_swept(tmp_path: Path) -> None:
     (tmp_path / f".file.{LEFT}.tmp").touch()
     artifacts.sweep(tmp_path)
     assert names(tmp_path) == [f".file.{LEFT}.tmp"]
+
+
+def test_a_scratch_folder_goes_with_its_block_or_with_its_process(tmp_path):
+    with artifacts.scratch(tmp_path) as place:
+        (place / "a").write_text("b")
+        artifacts.sweep(tmp_path)
+        assert (place / "a").read_text() == "b"
+    assert not list(tmp_path.iterdir())

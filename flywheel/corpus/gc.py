@@ -94,6 +94,7 @@ def collect(
                     if not dry_run:
                         path.unlink()
     if not dry_run:
+        artifacts.sweep(home.root)
         size += _compact(home, older_than)
     return Reclaimed(removed=tuple(str(path.relative_to(home.root)) for path in removed), bytes=size)
 

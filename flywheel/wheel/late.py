@@ -15,6 +15,7 @@ from flywheel.capture.journal import Began, Told, Whole
 from flywheel.corpus.decisions import relation
 from flywheel.corpus.manifest import manifest, manifest_path
 from flywheel.outcomes.join import joined
+from flywheel.outcomes.ledger import touched
 from flywheel.schema import OUTCOMES, TRAJECTORIES
 from flywheel.settings import Home
 from flywheel.wheel.config import WheelConfig
@@ -91,10 +92,14 @@ def unsettled(home: Home, config: WheelConfig) -> Unsettled | None:
 def changes(home: Home, config: WheelConfig, version: Version, now: datetime) -> Changes:
     """Verdicts on the version's kept rows that the outcomes known now no longer bear out."""
     of = manifest(home, config.corpus, version.number)
-    verdicts = joined(home, config.workspace, of.spec.reward_policy, now)
     with warehouse.connect() as connection:
-        connection.register("verdicts", verdicts)
         ledger = warehouse.scan_sql(home.outcomes, OUTCOMES, config.workspace)
+        since = "arrived_at > $as_of AND arrived_at <= $now"
+        moments = {"as_of": of.as_of, "now": now}
+        # Only what was heard since can undo a verdict that was given.
+        only = touched(home, config.workspace, of.as_of, now)
+        verdicts = joined(home, config.workspace, of.spec.reward_policy, now, only=only)
+        connection.register("verdicts", verdicts)
         [(rows, first)] = connection.sql(
             f"""
             WITH changed AS (
@@ -102,9 +107,9 @@ def changes(home: Home, config: WheelConfig, version: Version, now: datetime) ->
                 WHERE d.kept AND (v.success IS DISTINCT FROM d.success OR v.reward IS DISTINCT FROM d.reward)
             )
             SELECT (SELECT count(*) FROM changed), min(arrived_at) FROM {ledger} SEMI JOIN changed USING (trajectory_id)
-            WHERE arrived_at > $as_of AND arrived_at <= $now
+            WHERE {since}
             """,
-            params={"as_of": of.as_of, "now": now},
+            params=moments,
         ).fetchall()
         [(latest,)] = connection.sql(
             f"""
