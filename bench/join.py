@@ -2,8 +2,8 @@
 
 python -m bench.join [--trajectories 1000000] [--revisions 3] [--runs 5] [--keep FOLDER]
 
-The question: of each trajectory that had arrived by a moment, the latest outcome of one signal that had arrived by then.
-Once the verdict alone (reward and success), once with the ledger's row that made it. The peers take the latest by
+The question: of each trajectory that had arrived by a moment, the latest outcome of one signal that had arrived by
+then. Once the verdict alone (reward and success), once with the ledger's row that made it. The peers take the latest by
 `observed_at` and leave out all else: facts that were told twice or tie, voices that disagree, trajectories that were
 stored twice, waits. Every answer is ordered by id, and they are checked to be equal. Only the join is timed.
 """
