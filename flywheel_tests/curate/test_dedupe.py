@@ -17,7 +17,12 @@ SPEC = Spec(workspace="w", near_duplicates=NearDuplicates(threshold=0.8))
 
 def row(id: str, rank: int, text: str, **other) -> dict:
     """A candidate; unless it is said otherwise it is like no other in anything but its text."""
-    plain = {"content_digest": f"digest of {id}", "task_id": "t", "effects": None, "chain": [rank + 100, rank + 200]}
+    plain = {
+        "content_digest": f"digest of {id}",
+        "task_id": "t",
+        "effects": None,
+        "chain": [-2 * rank - 1, -2 * rank - 2],
+    }
     return {"trajectory_id": id, "rank": rank, "text": text} | plain | other
 
 
@@ -113,6 +118,25 @@ def test_an_earlier_reason_comes_first_and_clusters_follow_to_the_end():
         {"trajectory_id": "d", "cluster": "a", "reason": "prefix duplicate"},
         {"trajectory_id": "e", "cluster": "a", "reason": "exact duplicate"},
     ]
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.9])
+def test_planted_copies_are_found_and_nothing_else(threshold):
+    """Recall of at least .97 and precision of 1, by sets of words that are counted here."""
+    rng = np.random.default_rng(3)
+    rows, pairs = [], {}
+    for pair in range(700):
+        shared = int(rng.integers(60, 81))
+        for side in "ab":
+            own = [f"both{pair}x{i}" for i in range(shared)] + [f"{side}{pair}x{i}" for i in range(80 - shared)]
+            rows.append(row(f"{pair:03d}{side}", len(rows), " ".join(rng.permutation(own))))
+        pairs[f"{pair:03d}b"] = shared / (160 - shared)
+    spec = Spec(workspace="w", near_duplicates=NearDuplicates(threshold=threshold, shingle=1))
+    dropped = {id: (of, similarity) for id, _, of, similarity in found(*rows, spec=spec)}
+    alike = {id for id, similarity in pairs.items() if similarity >= threshold}
+    assert all(of == id[:3] + "a" and similarity == pairs[id] for id, (of, similarity) in dropped.items())
+    assert dropped.keys() <= alike
+    assert len(dropped) >= 0.97 * len(alike) > 100
 
 
 def test_no_rows():
