@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -23,6 +23,12 @@ MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%
 Reference = Annotated[
     str, typer.Argument(help="A version, as NAME@v3, NAME@BRANCH or NAME@TAG; NAME alone is its newest on main.")
 ]
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        help="Where episodes are fingerprinted: in this process, or by Ray (at RAY_ADDRESS, else on all cores)."
+    ),
+]
 
 
 @app.command()
@@ -39,6 +45,7 @@ def snapshot(
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="A reward policy (TOML or JSON).")] = None,
     branch: Annotated[str, typer.Option(help="The branch of the corpus that gets the version.")] = "main",
+    engine: Engine = "local",
     json: Json = False,
 ) -> None:
     """Freeze what a workspace has captured as the next version of a corpus.
@@ -68,7 +75,7 @@ def snapshot(
     settle(home(), workspace, now=min(now, moment))
     if moment > now:
         say(f"{moment.isoformat()} lies ahead: what arrives until then will be missing from this version")
-    made = freeze(home(), to, spec, moment, branch=branch)
+    made = freeze(home(), to, spec, moment, branch=branch, engine=engine)
     refresh(home())
     if not made.candidates:
         say(f"nothing had arrived in {workspace} by {moment.isoformat()}: the version is empty")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from flywheel.cli.corpus import Reference, corpus_app, print_reasons
+from flywheel.cli.corpus import Engine, Reference, corpus_app, print_reasons
 from flywheel.cli.output import Json, emit, progress, say, table
 from flywheel.settings import home
 
@@ -178,6 +178,7 @@ def rebuild(
     quick: Annotated[
         bool, typer.Option("--quick", help="Take what was computed of the captures as it is; decide alone anew.")
     ] = False,
+    engine: Engine = "local",
     json: Json = False,
 ) -> None:
     """Decide a version again from the raw captures, compare, and restore its data where that is missing or damaged.
@@ -190,7 +191,7 @@ def rebuild(
     from flywheel.corpus import reference
     from flywheel.corpus.rebuild import rebuild as again
 
-    result = again(home(), *reference.parse(version), raw=not quick)
+    result = again(home(), *reference.parse(version), raw=not quick, engine=engine)
     if json:
         emit(result)
     elif result.same:

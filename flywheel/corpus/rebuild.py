@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from flywheel import artifacts, warehouse
 from flywheel.corpus import decisions, erased
 from flywheel.corpus.manifest import Manifest, folder, locked, manifest, manifest_path
 from flywheel.corpus.verify import inputs_wrong, unreadable
-from flywheel.curate import derived, prepared
+from flywheel.curate import cluster, derived, prepared
 from flywheel.curate.decide import decide
+from flywheel.curate.derived import Engine
 from flywheel.curate.spec import RECIPE_VERSION, Spec
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
@@ -51,11 +53,14 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
         return self.same or all(row["why"] for row in self.differences)
 
 
-def rebuild(home: Home, name: str, ref: int | str | None = None, *, raw: bool = False) -> Rebuilt:
+def rebuild(
+    home: Home, name: str, ref: int | str | None = None, *, raw: bool = False, engine: Engine = "local"
+) -> Rebuilt:
     """Decide a version again, and compare. What stands is never changed, only restored.
 
     `raw` computes from the captures alone all that decisions lean on (texts, fingerprints), beside what is there; else
     what was computed once is taken as it is. A version that other rules made is decided by those of this release.
+    `engine` says where that is computed; the rows are the same.
 
     Raises:
         FlywheelError: when there is no such version.
@@ -69,10 +74,16 @@ def rebuild(home: Home, name: str, ref: int | str | None = None, *, raw: bool = 
                 for place in (home.captures, home.outcomes):
                     if place.exists():
                         (Path(scratch) / place.name).symlink_to(place)
-                decided = decide(Home(Path(scratch)), spec, of.as_of)
+                decided = _decided(Home(Path(scratch)), spec, of.as_of, engine)
         else:
-            decided = decide(home, spec, of.as_of)
+            decided = _decided(home, spec, of.as_of, engine)
         return _compare(home, of, decided, content)
+
+
+def _decided(home: Home, spec: Spec, as_of: datetime, engine: Engine) -> pa.Table:
+    if engine == "ray":
+        cluster.prepare(home, spec)
+    return decide(home, spec, as_of)
 
 
 def restored(home: Home, of: Manifest, decided: pa.Table) -> Manifest:

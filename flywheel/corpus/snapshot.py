@@ -24,7 +24,9 @@ from flywheel.corpus.manifest import (
 )
 from flywheel.corpus.rebuild import restored
 from flywheel.corpus.reference import MAIN, checked_ref
+from flywheel.curate import cluster
 from flywheel.curate.decide import decide
+from flywheel.curate.derived import Engine
 from flywheel.curate.spec import Spec
 from flywheel.curate.update import Standing, update
 from flywheel.outcomes.join import sql_moment
@@ -39,13 +41,21 @@ class Snapshot(Manifest, frozen=True, kw_only=True):
 
 
 def snapshot(
-    home: Home, name: str, spec: Spec, as_of: datetime, *, version: int | None = None, branch: str = MAIN
+    home: Home,
+    name: str,
+    spec: Spec,
+    as_of: datetime,
+    *,
+    version: int | None = None,
+    branch: str = MAIN,
+    engine: Engine = "local",
 ) -> Snapshot:
     """The next version of a corpus on a branch, or the newest one where it already is what is asked for.
 
     `version` asks for one number: made where it is free, found where it was made of the same recipe and as-of
     time (its data is restored from the captures where it is damaged). Killed at any moment and called again, it
     ends in the same version with the same digest. Records that wait in journals are not seen: settle them first.
+    `engine` says where what follows from captured content alone is computed; the version is the same.
 
     Raises:
         FlywheelError: for an unknown workspace or branch, a filter that cannot be read, a number that stands for
@@ -54,6 +64,8 @@ def snapshot(
     workspaces.require(home, spec.workspace)
     sql_moment(as_of)  # refuses a moment without a time zone
     as_of = as_of.astimezone(UTC)
+    if engine == "ray":
+        cluster.prepare(home, spec)
     with locked(home, name):
         sweep(home, name)
         heads = branches(home, name)

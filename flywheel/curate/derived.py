@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from fcntl import LOCK_EX, flock
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import msgspec
 import pyarrow as pa
@@ -21,6 +22,10 @@ from flywheel.settings import Home
 
 if TYPE_CHECKING:
     from lance import LanceDataset
+    from lance.fragment import FragmentMetadata
+
+# Where rows are computed: in this process, or by the workers of a Ray cluster.
+Engine = Literal["local", "ray"]
 
 # The file format; a newer one is a decision, not a side effect of an upgrade.
 DATA_STORAGE_VERSION = "2.1"
@@ -30,6 +35,9 @@ KEYS = pa.schema([("id", pa.string()), ("content_digest", pa.string()), ("file",
 
 # Bytes of Parquet in one commit: many small arrivals become few fragments, and a kill loses at most so much work.
 GROUP_BYTES = 512 << 20
+
+# Bytes of Parquet in one task of a cluster.
+TASK_BYTES = 32 << 20
 
 # What is computed at a time.
 BATCH_ROWS = 8192
@@ -80,13 +88,15 @@ def bring(
     workspace: str,
     derivation: Derivation,
     *,
+    engine: Engine = "local",
     progress: Callable[[int, int], None] | None = None,
 ) -> LanceDataset:
     """Bring a derived table up to date with the captures, and open it; where there are no captures it is empty.
 
     Rows of captures files that are not in it are computed and appended, several files a commit; rows of files that
     are gone are deleted. Each commit holds whole files, so a killed run goes on where it stopped, and two runs at once
-    take turns. Memory does not grow with the captures. `progress` is told the rows done and all rows to do.
+    take turns. Memory does not grow with the captures. `progress` is told the rows done and all rows to do. By every
+    `engine` the table holds the same rows in the same order.
 
     Raises:
         FlywheelError: when the table is damaged or cannot be written, or `compute` breaks its contract.
@@ -116,7 +126,12 @@ def bring(
                 _delete(dataset, gone)
         missing = [(file, rows) for name, file in captured.items() if name not in present and (rows := _rows_of(file))]
         told = _teller(sum(rows for _, rows in missing), progress)
-        for group in _groups([file for file, _ in missing]):
+        groups = list(_groups([file for file, _ in missing], GROUP_BYTES))
+        if engine == "ray" and groups:
+            with _writing(lock, path):
+                _append_by_ray(dataset, derivation, path, groups, told)
+            return opened(home, workspace, derivation)
+        for group in groups:
             computed = _Computed(derivation, group, told)
             with _writing(lock, path):
                 try:
@@ -124,6 +139,32 @@ def bring(
                 except (OSError, ValueError, RuntimeError) as error:
                     raise computed.error or error from None
         return opened(home, workspace, derivation)
+
+
+def fragments(derivation: Derivation, table: str, files: list[Path]) -> tuple[list[FragmentMetadata], int]:
+    """The derived rows of captures files, written as fragments that no version of the table holds yet; and their count.
+
+    Raises:
+        FlywheelError: when the table or a file is not there, or a file is damaged.
+    """
+    from lance.fragment import write_fragments
+
+    if not _exists(Path(table)):
+        raise FlywheelError(
+            f"the data folder is not seen here, on {platform.node()}: {table} is not there; share the folder"
+        )
+    counted = 0
+
+    def told(rows: int) -> None:
+        nonlocal counted
+        counted += rows
+
+    computed = _Computed(derivation, files, told)
+    try:
+        made = write_fragments(computed.reader(), table, mode="append", data_storage_version=DATA_STORAGE_VERSION)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise computed.error or error from None
+    return made, counted
 
 
 def opened(home: Home, workspace: str, derivation: Derivation) -> LanceDataset:
@@ -295,13 +336,32 @@ def _derived(derivation: Derivation, batch: pa.Table, file: Path) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=derivation.rows)
 
 
-def _groups(files: list[Path]) -> Iterator[list[Path]]:
-    """Files in their order, as many at a time as `GROUP_BYTES` hold, at least one."""
+def _append_by_ray(
+    dataset: LanceDataset, derivation: Derivation, path: Path, groups: list[list[Path]], told: Callable[[int], None]
+) -> None:
+    """Append the rows of captures files, a commit for each group, as a cluster computes them."""
+    from lance import LanceDataset, LanceOperation
+
+    from flywheel.curate import cluster
+
+    parts = [list(_groups(group, TASK_BYTES)) for group in groups]
+    for made in cluster.fragments(derivation, str(path), parts, told):
+        # Beside them other workers are writing: of the folder only these are made durable.
+        for file in (file for fragment in made for file in fragment.files):
+            if not (path / "data" / file.path).exists():
+                raise FlywheelError(f"a worker wrote to a folder {path} of its own; share the data folder among nodes")
+            artifacts.fsync_tree(path / "data" / file.path)
+        dataset = LanceDataset.commit(dataset, LanceOperation.Append(made), read_version=dataset.version)
+        artifacts.fsync_tree(path / "_versions")
+
+
+def _groups(files: list[Path], most: int) -> Iterator[list[Path]]:
+    """Files in their order, as many at a time as so many bytes hold, at least one."""
     group: list[Path] = []
     size = 0
     for file in files:
         more = file.stat().st_size
-        if group and size + more > GROUP_BYTES:
+        if group and size + more > most:
             yield group
             group, size = [], 0
         group.append(file)
