@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 import msgspec
@@ -21,7 +22,7 @@ _TOMBSTONES = pa.schema([("hash", pa.string()), ("erasure", pa.string())])
 
 
 class Affected(msgspec.Struct, frozen=True, kw_only=True):
-    """A corpus version that had erased trajectories among its candidates, and in its rows.
+    """A corpus version that had erased trajectories among its candidates, in its rows, and in those trained on.
 
     `successor` is the version that stands for it since, without them: the newest of its branch.
     """
@@ -29,16 +30,17 @@ class Affected(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     candidates: int
     rows: int
+    trained: int
     successor: str | None = None
 
 
 class Marked(msgspec.Struct, frozen=True, kw_only=True):
-    """A policy, a forest of trees or a folder of pairs that came of erased rows, and by which way (`through`).
+    """A policy, a forest of trees or a folder of pairs that came of erased rows, and what it came of (`through`).
 
-    `rows` were trained on directly; 0 where it came of something else that is marked.
+    `rows` were trained on directly; 0 where it came of something else that is marked. The champion `serves`.
     """
 
-    kind: str
+    kind: Literal["policy", "trees", "pairs"]
     id: str
     rows: int
     through: str
@@ -53,8 +55,8 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     and quarantined `inputs` are known by SHA-256 of `salt` and their id (or line): enough to refuse them, and to name
     them to whoever has the id. `content_digests` are theirs. `counts` says how many rows of each kind were found.
     `replaced` leads from each file that held some to the file that has the others (empty where none were left).
-    `cleared` counts, by file, further texts that were masked or rows that were dropped, and `left` names files that
-    still hold a text and are not ours to change. `because` is kept as written: it should name nobody.
+    `cleared` counts, by file, further rows that were dropped or texts that were masked, and `left` names files that
+    hold a text still and are not ours to change. `because` is kept as written: it should name nobody.
     """
 
     id: str
@@ -74,7 +76,7 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     replaced: dict[str, str] | None = None
     versions: tuple[Affected, ...] = ()
     marked: tuple[Marked, ...] = ()
-    cleared: dict[str, int] = {}
+    cleared: dict[str, int] | None = None
     left: tuple[str, ...] = ()
 
     def hashed(self, text: str) -> str:
@@ -111,6 +113,11 @@ def _read(path: Path, modified: int, inode: int) -> Erasure:
             f"the record of an erasure, {path}, cannot be read ({error}); bring it back from a copy: what it names "
             "must not come back"
         ) from error
+
+
+def unfinished(home: Home) -> list[Erasure]:
+    """The erasures that were begun and not brought to their end, oldest first."""
+    return [record for record in records(home) if record.done_at is None]
 
 
 def save(home: Home, record: Erasure) -> Erasure:

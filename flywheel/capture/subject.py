@@ -15,15 +15,15 @@ _GAP = r"(?:\s|\\+[nrt]|%20|\+)+"
 
 # A text is found as whole words: `Ann` is not in `planning`, nor `customer-12` in `customer-123`. Before it may stand
 # what JSON or a URL writes with letters.
-_BEFORE = r"(?:^|[\W_]|\\+[nrtbf]|\\+u[0-9a-f]{4}|%[0-9a-f]{2})"
-_AFTER = r"(?:$|[\W_])"
+_BEFORE = r"(^|[\W_]|\\+[nrtbf]|\\+u[0-9a-f]{4}|%[0-9a-f]{2})"
+_AFTER = r"($|[\W_])"
 
 
 def pattern(subjects: tuple[str, ...]) -> str:
     """A regular expression, for Python and DuckDB alike, that finds any of the texts whatever their case.
 
     Letters with accents are found composed and decomposed, and as JSON (`\\u00e9`) and URLs (`%C3%A9`) write them;
-    a space stands for any run of spaces.
+    a space stands for any run of spaces. Its two groups are what stands before and after the text.
 
     Raises:
         FlywheelError: when a text has fewer than `SHORTEST` letters and digits, or there is none.

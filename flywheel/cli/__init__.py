@@ -34,6 +34,7 @@ from flywheel.cli import corpus as corpus
 from flywheel.cli import defence as defence
 from flywheel.cli import environments as environments
 from flywheel.cli import evaluate as evaluate
+from flywheel.cli import forget as forget
 from flywheel.cli import outcomes as outcomes
 from flywheel.cli import query as query
 from flywheel.cli import release as release

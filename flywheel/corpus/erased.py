@@ -68,21 +68,21 @@ def notes(home: Home, of: Manifest) -> list[Note]:
         return []
     return [
         Note(erasure=id, at=erasures[id].begun_at, rows=rows, candidates=candidates)
-        for id, (candidates, rows) in counted(home, of, list(erasures.values())).items()
+        for id, (candidates, rows, _) in counted(home, of, list(erasures.values())).items()
     ]
 
 
-def counted(home: Home, of: Manifest, erasures: list[Erasure]) -> dict[str, tuple[int, int]]:
-    """By erasure, how many candidates of a version it took, and how many that were kept; oldest first."""
-    decided = decisions.where(home, of, "true", "trajectory_id, content_digest, kept")
+def counted(home: Home, of: Manifest, erasures: list[Erasure]) -> dict[str, tuple[int, int, int]]:
+    """By erasure, how many candidates of a version it took, how many of them were kept, and trained on."""
+    decided = decisions.where(home, of, "true", "trajectory_id, content_digest, kept, split")
     with warehouse.connect() as connection:
         connection.register("decided", decided)
         connection.register("gone", taken(erasures, decided))
         found = connection.sql(
-            "SELECT erasure, count(*), count(*) FILTER (kept) FROM decided JOIN gone USING (trajectory_id) "
-            "GROUP BY erasure ORDER BY erasure"
+            "SELECT erasure, count(*), count(*) FILTER (kept), count(*) FILTER (kept AND split = 'train') "
+            "FROM decided JOIN gone USING (trajectory_id) GROUP BY erasure ORDER BY erasure"
         ).fetchall()
-    return {erasure: (candidates, rows) for erasure, candidates, rows in found}
+    return {erasure: (candidates, rows, trained) for erasure, candidates, rows, trained in found}
 
 
 def now(home: Home, workspace: str, path: str) -> Path | None:

@@ -45,27 +45,28 @@ def renew(home: Home, record: Erasure) -> tuple[Affected, ...]:
 
 
 def _renewed(home: Home, record: Erasure, name: str) -> list[Affected]:
-    held: dict[int, tuple[Manifest, int, int]] = {}
+    held: dict[int, tuple[Manifest, tuple[int, int, int]]] = {}
     heads: dict[str, int] = {}
     for of in _readable(home, name):
         heads[of.branch] = of.version
         if of.recipe["workspace"] == record.workspace and (found := erased.counted(home, of, [record])):
-            [(candidates, rows)] = found.values()
-            held[of.version] = (of, candidates, rows)
+            [counts] = found.values()
+            held[of.version] = (of, counts)
     for branch, version in heads.items():
         if version in held:
             head = held[version][0]
             heads[branch] = snapshot(home, name, head.spec, head.as_of, branch=branch).version
-    for of, _, _ in held.values():
+    for of, _ in held.values():
         _forget_verdict(home, of)
     return [
         Affected(
             ref=of.ref,
             candidates=candidates,
             rows=rows,
+            trained=trained,
             successor=f"{name}@v{heads[of.branch]}" if heads[of.branch] not in held else None,
         )
-        for of, candidates, rows in held.values()
+        for of, (candidates, rows, trained) in held.values()
     ]
 
 

@@ -88,9 +88,9 @@ def test_versions_that_had_an_erased_row_stand_and_have_a_successor(jane):
     before = {version: manifest(jane, "support", version) for version in (1, 2, 3)}
     done = erase(jane, JANE)
     assert done.versions == (
-        Affected(ref="support@v1", candidates=2, rows=2, successor="support@v4"),
-        Affected(ref="support@v2", candidates=2, rows=1, successor="support@v4"),
-        Affected(ref="support@v3", candidates=2, rows=2, successor="support@v5"),
+        Affected(ref="support@v1", candidates=2, rows=2, trained=2, successor="support@v4"),
+        Affected(ref="support@v2", candidates=2, rows=1, trained=1, successor="support@v4"),
+        Affected(ref="support@v3", candidates=2, rows=2, trained=2, successor="support@v5"),
     )
     assert branches(jane, "support") == {"main": 4, "all": 5}
     assert {version: manifest(jane, "support", version) for version in (1, 2, 3)} == before
