@@ -60,6 +60,7 @@ def rows(real: Path) -> list[dict[str, Any]]:
                 print(error)
                 continue
             found.append(_measured(home, suites, name, mode, embedder))
+            print(found[-1])
     return found
 
 
@@ -84,8 +85,8 @@ def _measured(
 
 
 def _hits(index: Index, mode: Mode, case: Case) -> int:
-    found = index.find(case.query, mode=mode, limit=FIRST + len(case.aside))
-    ids = [one.trajectory_id for one in found if one.trajectory_id not in case.aside]
+    found = index.ids(case.query, mode=mode, limit=FIRST + len(case.aside))
+    ids = [id for id in found["trajectory_id"].to_pylist() if id not in case.aside]
     return len(case.wanted & set(ids[:FIRST]))
 
 

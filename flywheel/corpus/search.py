@@ -65,6 +65,29 @@ class Index(Searchable):
         Raises:
             FlywheelError: when the text has no words, the mode is unknown, or the condition cannot be read.
         """
+        best, scores, ranked = self._ranked(text, mode, where, limit)
+        return self._told(best, scores, ranked, text, steps)
+
+    def ids(self, text: str, *, mode: Mode = "hybrid", where: str | None = None, limit: int = 10) -> pa.Table:
+        """What `find` finds, by name alone: trajectory_id, workspace, score; best first."""
+        best, scores, _ = self._ranked(text, mode, where, limit)
+        return self._named(best, "score", scores)
+
+    def nearest(self, query: Numbers, *, where: str | None = None, limit: int = 10) -> pa.Table:
+        """The trajectories whose vectors are nearest to one: trajectory_id, workspace, similarity; nearest first."""
+        allowed = self.passing(where)
+        scores = ranking.cosine(self.vectors, query, allowed, limit)
+        best = ranking.best(scores, limit)
+        return self._named(best, "similarity", scores[best])
+
+    def _named(self, best: Numbers, name: str, values: Numbers) -> pa.Table:
+        found = self.candidates.select(["trajectory_id", "workspace"]).take(pa.array(best))
+        return found.append_column(name, pa.array(values))
+
+    def _ranked(
+        self, text: str, mode: Mode, where: str | None, limit: int
+    ) -> tuple[Numbers, Numbers, dict[str, tuple[Numbers, Numbers]]]:
+        """The best places with their scores, and the rankings that made them: places and ranks."""
         if mode not in get_args(Mode):
             raise FlywheelError(f"there is no mode {mode!r}; it is one of: {', '.join(get_args(Mode))}")
         query = terms.query_terms(text)
@@ -85,15 +108,7 @@ class Index(Searchable):
         if mode == "hybrid":
             scores = ranking.fused(len(self), list(ranked.values()))
         best = ranking.best(scores, limit, above=-np.inf if mode == "vector" else 0.0)
-        return self._told(best, scores[best], ranked, text, steps)
-
-    def nearest(self, query: Numbers, *, where: str | None = None, limit: int = 10) -> pa.Table:
-        """The trajectories whose vectors are nearest to one: trajectory_id, workspace, similarity; nearest first."""
-        allowed = self.passing(where)
-        scores = ranking.cosine(self.vectors, query, allowed, limit)
-        best = ranking.best(scores, limit)
-        found = self.candidates.select(["trajectory_id", "workspace"]).take(pa.array(best))
-        return found.append_column("similarity", pa.array(scores[best]))
+        return best, scores[best], ranked
 
     def _told(
         self, best: Numbers, scores: Numbers, ranked: dict[str, tuple[Numbers, Numbers]], text: str, steps: bool

@@ -122,6 +122,14 @@ def test_the_nearest_to_a_vector(desk):
     assert table.schema.names == ["trajectory_id", "workspace", "similarity"]
 
 
+def test_what_is_found_by_name_alone(desk):
+    index = Index(desk)
+    found = index.find("refund an order")
+    table = index.ids("refund an order")
+    assert table["trajectory_id"].to_pylist() == ids(found)
+    assert table["score"].to_pylist() == [one.score for one in found]
+
+
 def test_what_cannot_be_searched_is_said(desk, tmp_path):
     with pytest.raises(FlywheelError, match="write some words"):
         Index(desk).find(" ?! ")
