@@ -28,27 +28,35 @@ PROFILE = pa.schema(
 )
 
 # A verdict that was printed where the agent, and later a model in training, reads it. "score: 1" alone is no such
-# thing: games and exams have scores.
+# thing: games and exams have scores; nor is "verification failed": identities and certificates are verified.
 VERDICT = (
-    r"(?i)\b(?:reward[\"']?\s*(?:=|:|is\b)\s*(?:true|false|[01]?\.\d+|[01])\b"
-    r"|(?:checker|grader|judge|verifier|evaluator)[\"']?\s*(?:=|:|says|said|returned|gives|verdict:?)\s*[\"']?"
-    r"(?:pass(?:ed)?|fail(?:ed)?|true|false|correct|incorrect|success|[01](?:\.\d+)?)\b)"
+    r"(?i)\b(?:(?:\w+_)?rewards?[\"']?\s*(?:(?:=|:|is\b|of\b)\s*\[?(?:true|false|[01]?\.\d+|[01])|[01]?\.\d+)(?:\b|\])"
+    r"|(?:checker|grader|judge|verifier|evaluator)[\"'\])]*\s*(?:output|result|verdict|status|score)?[\"']?"
+    r"\s*(?:=|:|says|said|returned|gives|has|is)?\s*[\"']?"
+    r"(?:pass(?:ed)?|fail(?:ed)?|true|false|correct|incorrect|success|accepted|rejected|[01](?:\.\d+)?)\b"
+    r"|(?:evaluation|verification|grading|result|verdict)\s*[:=]\s*[\"']?(?:pass(?:ed)?|(?:in)?correct)\b"
+    r"|is_correct[\"']?\s*[:=]\s*(?:true|false)\b)"
 )
 # The answer that a check compares with. "Expected output" is what any test prints, and what any user may write.
 ANSWER = (
-    r"(?i)\b(?:(?:expected|reference|gold(?:en)?|correct|hidden) (?:answer|solution|actions?|patch)[\"']?"
-    r"\s*(?:=|:|is\b)|ground[ _]truth[\"']?\s*(?:=|:|is\b))"
+    r"(?i)\b(?:(?:expected|reference|gold(?:en)?|correct|right|hidden|oracle)[ _](?:answer|solution|label|actions?|patch)"
+    r"[\"']?\s*(?:=|:|-|is\b)|answer[ _]key[\"']?\s*(?:=|:|is\b)|ground[ _-]truth[\"']?\s*(?:=|:|-|is\b))"
 )
 # Files that hold a check or its answer are nobody's to touch; tests may be read, and not be rewritten.
 GRADER = (
-    r"(?i)(?:^|[\s\"'/\\=(])(?:checker\w*|grad(?:er|ing)\w*|verif(?:y|ier)|judge\w*|rewards?|scor(?:er|ing|e)\w*"
-    r"|expected\w*|hidden_tests?|gold(?:en)?\w*|answers?|answer_key\w*|reference_solution\w*)"
+    r"(?i)(?:^|[\s\"'/\\=(])(?:(?:checker\w*|(?:auto)?grad(?:er|ing)\w*|verif(?:y|ier)|judge\w*|rewards?|scor(?:er|ing|e)\w*"
+    r"|expected\w*|hidden_tests?|gold(?:en)?\w*|oracle\w*|answers?|answer_key\w*|reference_solution\w*)"
     r"\.(?:py|sh|js|ts|json|jsonl|ya?ml|txt|csv|out|log)\b"
+    r"|\.?(?:graders?|checkers?|verifiers?|hidden_tests?|answers|oracles?)/)"
+    r"|\b(?:kill|pkill|killall)\b.*(?:grader|checker|verifier|judge)"
 )
-TESTS = r"(?i)(?:^|[\s\"'/\\=(])(?:tests?/\S|test_\w+\.\w+|\w+_test\.\w+|\w+\.(?:test|spec)\.[jt]sx?|conftest\.py)"
+TESTS = (
+    r"(?i)(?:^|[\s\"'/\\=(])(?:(?:__)?tests?(?:__)?/|test_\w+\.\w+|\w+_(?:test|spec)\.\w+|\w+\.(?:test|spec)\.[jt]sx?"
+    r"|conftest\.py)"
+)
 WRITES = (
     r"(?i)^\S*(?:write|edit|create|delete|remove|move|rename|copy|append|replace|patch|insert|overwrite|update)\S* "
-    r"|>|\b(?:tee|rm|mv|chmod|truncate)\s|\bsed\s+-i|\bcp\s|\bgit\s+(?:checkout|apply|restore)\s"
+    r"|>|\b(?:tee|rm|mv|chmod|truncate|vim?|nano)\s|open\([^)]*,\s*\W*[wa]\b|\bsed\s+-i|\bcp\s|\bgit\s+(?:checkout|apply|restore)\s"
 )
 # Keys of metadata under which a log keeps the reference answer.
 KEPT = r"(?i)\b(?:answers?|expected\w*|gold\w*|reference\w*|solution|ground_truth|evaluation_criteria)\b"

@@ -51,7 +51,21 @@ def test_rows_keep_their_order():
 
 
 @pytest.mark.parametrize(
-    "text", ["reward = True", "'reward': 0.5", "Reward is 1.", "checker: passed", "The grader says FAIL", "judge=1.0"]
+    "text",
+    [
+        "reward = True",
+        "'reward': 0.5",
+        "Reward is 1.",
+        "with reward 0.75",
+        "final_reward=1",
+        "rewards: [1.0]",
+        "checker: passed",
+        "The grader says FAIL",
+        "Grader output: pass",
+        "[judge] correct",
+        "judge=1.0",
+        "Result: CORRECT",
+    ],
 )
 def test_a_printed_verdict_wherever_it_stands(text):
     assert marks(Step(role="user", content="Hi"), observed(f"done. {text} end")) == ["verdict"]
@@ -60,7 +74,13 @@ def test_a_printed_verdict_wherever_it_stands(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["the reward is 1500 points", "reward: a voucher", "your score: 1", "the judge said no more", "rewards = 1"],
+    [
+        "the reward is 1500 points",
+        "reward: a voucher",
+        "your score: 1",
+        "the judge said no more",
+        "Identity verification failed",
+    ],
 )
 def test_words_of_other_worlds_are_no_verdict(text):
     assert marks(Step(role="user", content=text), observed(text)) == []
@@ -69,6 +89,7 @@ def test_words_of_other_worlds_are_no_verdict(text):
 def test_an_answer_counts_in_an_observation_and_not_in_what_a_user_asks():
     assert marks(observed("diff: expected answer: 42")) == ["answer"]
     assert marks(observed("Ground truth = refund")) == ["answer"]
+    assert marks(observed("answer key: B")) == ["answer"]
     assert marks(Step(role="user", content="expected answer: 42")) == []
     assert marks(observed("expected output: 42")) == []
 
@@ -92,6 +113,9 @@ def test_an_answer_of_the_metadata_that_the_agent_read_before_it_said_so():
         ("bash", {"command": "cat hidden_tests.py"}),
         ("edit_file", {"path": "tests/test_sum.py"}),
         ("bash", {"command": "rm -r tests/unit"}),
+        ("bash", {"command": "git checkout main -- tests/"}),
+        ("bash", {"command": "cat ../.answers/task7.json"}),
+        ("bash", {"command": "pkill -f grader"}),
         ("bash", {"command": "echo pass > conftest.py"}),
     ],
 )
@@ -106,6 +130,7 @@ def test_calls_that_touch_a_grader_or_write_to_tests(name, arguments):
         ("bash", {"command": "python -m pytest tests/unit"}),
         ("write_file", {"path": "mail/config", "text": "test 1"}),
         ("search", {"query": "latest scores"}),
+        ("sql", {"query": "SELECT text FROM tests WHERE updated_at < '2020-01-01' AND size > 3"}),
     ],
 )
 def test_tests_may_be_read_and_run(name, arguments):
