@@ -40,7 +40,8 @@ VERDICT = (
 # The answer that a check compares with. "Expected output" is what any test prints, and what any user may write.
 ANSWER = (
     r"(?i)\b(?:(?:expected|reference|gold(?:en)?|correct|right|hidden|oracle)[ _]"
-    r"(?:answer|solution|label|actions?|patch)[\"']?\s*(?:=|:|-|is\b)|answer[ _]key[\"']?\s*(?:=|:|is\b)|ground[ _-]truth[\"']?\s*(?:=|:|-|is\b))"
+    r"(?:answer|solution|label|actions?|patch)[\"']?\s*(?:=|:|-|is\b)"
+    r"|answer[ _]key[\"']?\s*(?:=|:|is\b)|ground[ _-]truth[\"']?\s*(?:=|:|-|is\b))"
 )
 # Files that hold a check or its answer are nobody's to touch; tests may be read, and not be rewritten.
 GRADER = (

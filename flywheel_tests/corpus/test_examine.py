@@ -141,7 +141,7 @@ def test_labels_that_are_wrong_and_leave_no_mark_are_not_found():
 def test_recall_and_false_alarms_over_seeds():
     """The figures of docs/defence.md, on fewer seeds: plants of 2 and 5 in a hundred, and clean versions."""
     clean = 0
-    for seed in range(20, 23):
+    for seed in (20, 21):
         old, new = halves(seed, 700)
         clean += examined(old, new)[1].graduates
         for share in (0.02, 0.05):
@@ -153,7 +153,7 @@ def test_recall_and_false_alarms_over_seeds():
                 assert got <= trained, name
                 if name != "phrase of the assistant":
                     assert got == trained and kind in holding(found), (name, share, seed)
-    assert clean == 3
+    assert clean == 2
 
 
 def test_frames_are_as_the_defence_makes_them():
