@@ -14,6 +14,7 @@ from flywheel.wheel.versions import parse
 CHECKS = {
     "schema": "Rows have the columns of the vocabulary, and kept + dropped = candidates.",
     "leakage": "No training row gives a held-out task of any known suite away.",
+    "defence": "Compared with the last version that graduated, nothing holds it; or a person let it graduate.",
     "reproducible": "Decided again from the captures, the version has the same digest.",
 }
 

@@ -39,11 +39,24 @@ def describe_data(home: Home, data: str) -> dict[str, Any]:
 
 
 def rows(home: Home, described: dict[str, Any]) -> pa.Table:
-    """The training rows of described data."""
+    """The training rows of described data.
+
+    Raises:
+        FlywheelError: when it is a version that is held: nothing is trained on it before a person lets it graduate; or
+            one of which rows were erased: what is left of it is not what its digest says.
+    """
     if "trajectories" in described:
         return pq.read_table(described["trajectories"])
-    from flywheel.corpus import store
+    from flywheel.corpus import defence, erased, store
+    from flywheel.corpus.manifest import manifest
 
+    of = manifest(home, described["corpus"], described["version"])
+    if notes := [str(note) for note in erased.notes(home, of) if note.rows]:
+        raise FlywheelError(
+            f"{of.ref} is not whole any more: {'; '.join(notes)}. Train on the version that was made without them: "
+            f"flywheel corpus log {of.name}"
+        )
+    defence.require_graduated(home, of)
     return store.rows(home, described["corpus"], described["version"], "train")
 
 

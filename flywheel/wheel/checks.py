@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flywheel.corpus import store
+from flywheel.corpus import defence, store
+from flywheel.corpus.findings import Finding
 from flywheel.corpus.manifest import manifest as manifest_of
 from flywheel.corpus.rebuild import rebuild
+from flywheel.curate import derived, prepared
 from flywheel.curate.leakage import COLUMNS, audit
 from flywheel.evaluate import report as reports
 from flywheel.evaluate import suites
@@ -40,7 +42,7 @@ def rules(config: WheelConfig) -> Rules:
 def schema(home: Home, config: WheelConfig, version: Version) -> list[Row]:
     """Columns that are missing or of another type, and counts that do not add up."""
     manifest = manifest_of(home, config.corpus, version.number)
-    found = store.rows(home, config.corpus, version.number).schema
+    found = derived.opened(home, manifest.recipe["workspace"], prepared.ROWS).schema
     wrong: list[Row] = [
         {"column": field.name, "expected": str(field.type), "found": str(found.field(field.name).type)}
         if field.name in found.names
@@ -66,10 +68,33 @@ def reproducible(home: Home, config: WheelConfig, version: Version) -> list[Row]
     return [row for row in differences if not row["why"]]
 
 
+def defended(home: Home, config: WheelConfig, version: Version) -> list[Row]:
+    """What holds the version, until a person lets it graduate."""
+    of = manifest_of(home, config.corpus, version.number)
+    found = defence.audit(home, of)
+    if defence.graduated(home, of):
+        return []
+    return [finding_row(finding) for finding in found.findings if finding.level == "hold"]
+
+
+def finding_row(finding: Finding) -> Row:
+    """A finding as a row of a table."""
+    return {
+        "kind": finding.kind,
+        "level": finding.level,
+        "measure": finding.measure,
+        "limit": finding.limit,
+        "rows": finding.rows,
+        "what": finding.detail,
+        "next": finding.advice,
+    }
+
+
 CORPUS: dict[str, Callable[[Home, WheelConfig, Version], list[Row]]] = {
     "schema": schema,
     "leakage": leakage,
     "reproducible": reproducible,
+    "defence": defended,
 }
 
 

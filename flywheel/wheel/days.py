@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from flywheel import warehouse
 from flywheel.capture.settle import settle
+from flywheel.outcomes import lag
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
-from flywheel.wheel import week
+from flywheel.wheel import versioning, week
 from flywheel.wheel.config import WheelConfig
 from flywheel.wheel.cycle import timed
 from flywheel.wheel.facts import Facts, Row
@@ -60,15 +61,23 @@ def captures(home: Home, config: WheelConfig, day: date) -> Facts:
 
 
 def outcomes(home: Home, config: WheelConfig, day: date) -> Facts:
-    """Tell which outcomes we learned of on the day."""
+    """Tell which outcomes we learned of on the day, and how late each signal arrives as of its end."""
     with timed(home, day.isoformat(), "outcomes"):
         table = warehouse.read(home.outcomes, OUTCOMES, config.workspace, day)
         by_signal = table.group_by(["signal", "value"], use_threads=False).aggregate([([], "count_all")])
+        known = lag.curves(home, config.workspace, versioning.spec(config).reward_policy, _end(day))
+        plot = home.outcomes / "plots" / f"{config.workspace}-{day.isoformat()}.png"
+        lag.draw(known, plot)
     rows = sorted(by_signal.to_pylist(), key=lambda r: (r["signal"], r["value"]))
     return Facts(
         digest=_digest(table, "id", "arrived_at"),
         counts={"outcomes": table.num_rows},
-        tables={"signals": [_renamed(r) for r in rows]},
+        tables={
+            "signals": [_renamed(r) for r in rows],
+            "arrival lag in hours": known.lags.to_pylist(),
+            "what waiting would have changed": known.waits.to_pylist(),
+        },
+        plots={"arrival lag": plot},
     )
 
 

@@ -75,12 +75,19 @@ def clear(home: Home, record: Erasure) -> None:
 
 
 def left(home: Home, record: Erasure) -> tuple[str, ...]:
-    """The files in the data folder in which a text stands still: logs of Dagster, or what a person put there."""
+    """The files in the data folder in which a text stands still: logs of Dagster, what a person put there, and ids.
+
+    Decisions of old versions keep the ids of their candidates: that is what makes their digests verifiable.
+    """
     pattern = Asked(subjects=record.subjects).pattern
     if pattern is None:
         return ()
     search = re.compile(pattern).search
+    ids = ["trajectory_id", "detail"]
+    decided = sorted(home.corpora.glob("[!.]*/decisions/*.parquet"))
     return tuple(
+        _named(home, path) for path in decided if _rows(pq.read_table(path, columns=ids), pattern).any()
+    ) + tuple(
         _named(home, path)
         for path in sorted(home.root.rglob("*"))
         if path.is_file()

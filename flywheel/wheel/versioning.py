@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flywheel import environments, warehouse
 from flywheel.capture.settle import settle
+from flywheel.corpus import defence
 from flywheel.corpus.decisions import relation
 from flywheel.corpus.diff import diff
 from flywheel.corpus.manifest import Manifest, load, manifest, versions
@@ -18,7 +19,7 @@ from flywheel.curate.spec import Spec
 from flywheel.outcomes.policy import checked
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
-from flywheel.wheel import late
+from flywheel.wheel import checks, forget, late
 from flywheel.wheel.config import WheelConfig
 from flywheel.wheel.cycle import timed
 from flywheel.wheel.facts import Facts, Row
@@ -42,10 +43,13 @@ def spec(config: WheelConfig) -> Spec:
 def corpus(home: Home, config: WheelConfig, version: Version) -> Facts:
     """Make the version; where it was made before, make it again from the captures and compare.
 
+    An erasure that was interrupted is brought to its end first.
+
     Raises:
         FlywheelError: when a version made again differs from what it was.
     """
     with timed(home, version.key, "corpus"):
+        forget.finish(home)
         if late.exists(home, config, version):
             again = rebuild(home, config.corpus, version.number)
             if not again.explained:
@@ -73,6 +77,7 @@ def facts(home: Home, config: WheelConfig, version: Version) -> Facts:
         },
         tables={
             "reasons": [{"reason": reason, "rows": n} for reason, n in sorted(of.reasons.items())],
+            "defence": [checks.finding_row(finding) for finding in defence.audit(home, of).findings],
             **_differences(home, of),
         },
         plots={"in and out": plot},
