@@ -150,7 +150,9 @@ def settle(workspace: Workspace, json: Json = False) -> None:
     Example: flywheel settle --workspace support
     """
     from flywheel.capture.settle import settle as settling
+    from flywheel.wheel import forget
 
+    forget.finish(home())
     settled = settling(home(), workspace, datetime.now(UTC))
     if json:
         emit(settled)

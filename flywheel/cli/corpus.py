@@ -63,8 +63,10 @@ def snapshot(
     from flywheel.corpus.catalog import refresh
     from flywheel.corpus.snapshot import snapshot as freeze
     from flywheel.outcomes import policy as policies
+    from flywheel.wheel import forget
 
     workspaces.require(home(), workspace)
+    forget.finish(home())
     now = datetime.now(UTC)
     moment = now if as_of is None else as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
     spec = _spec(workspace, to, branch)

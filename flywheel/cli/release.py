@@ -77,17 +77,21 @@ def champion(json: Json = False) -> None:
 
     Example: flywheel champion --json
     """
-    from flywheel.release import registry
+    from flywheel.release import descent, registry
 
     home = settings.home()
     event = registry.champion(home)
     if event is None:
         raise FlywheelError("no champion yet: run `flywheel demo`, or `flywheel gate latest --release` on a report")
     model = registry.verify(home, event).model
+    erased = descent.marks(home.policies / event.policy_id)
     if json:
-        emit({"policy_id": event.policy_id, "model": model, "digest": event.digest, "promotion": event})
+        told = {"policy_id": event.policy_id, "model": model, "digest": event.digest, "promotion": event}
+        emit(told | {"erased": erased})
         return
     table("Champion", ("policy", "since", "by report", "model"), [(event.policy_id, event.at, event.report, model)])
+    for mark in erased:
+        say(f"it {mark}; train another without them")
 
 
 @app.command()
