@@ -109,43 +109,65 @@ def _quick(policy: RewardPolicy, facts: str) -> str:
 
 def _careful(policy: RewardPolicy, facts: str) -> str:
     """For each trajectory `value`, `conflict` and `rows` (of value and id) of each signal, by position."""
+    steps = any(signal.steps for signal in policy.signals)
     succeeds = f"value >= {policy.success_at!r}"
     columns: list[str] = []
     for n, signal in enumerate(policy.signals):
         where = f"FILTER (signal = {text(signal.name)})"
-        conflict = f"NOT bool_and({succeeds}) {where} AND bool_or({succeeds}) {where}"
-        columns += [
-            f"arg_max(value, latest) {where} AS value{n}",
-            f"coalesce({conflict if policy.on_conflict == 'hold' else 'false'}, false) AS conflict{n}",
-            f"CASE WHEN conflict{n} THEN flatten(list(rows ORDER BY latest) {where}) "
-            f"ELSE arg_max(rows, latest) {where} END AS rows{n}",
-        ]
-    value = " ".join(f"WHEN {text(signal.name)} THEN {STEPS[signal.steps]}" for signal in policy.signals)
-    newest = ", ".join(text(signal.name) for signal in policy.signals if signal.newest_version)
-    superseded = (
-        f"QUALIFY signal NOT IN ({newest}) OR row_number() OVER ("
-        f"PARTITION BY trajectory_id, signal, source ORDER BY {VERSION} DESC, checker_version DESC) = 1"
-        if newest
-        else ""
-    )
-    return f"""
-    SELECT trajectory_id, {", ".join(columns)}
-    FROM (
-        SELECT *, CASE signal {value} END AS value
-        FROM (
-            SELECT trajectory_id, signal, source, checker_version, max(latest) AS latest,
-                list(latest.value ORDER BY step_index) AS values,
-                list(struct_pack(value := latest.value, id := latest.id) ORDER BY step_index) AS rows
-            FROM (
-                SELECT trajectory_id, signal, source, checker_version, step_index,
-                    max(struct_pack(observed_at, arrived_at, id, value)) AS latest
-                FROM (
-                    SELECT * EXCLUDE (arrived_at), min(arrived_at) AS arrived_at FROM {facts} GROUP BY ALL
-                ) GROUP BY ALL
-            ) GROUP BY ALL
-        ) {superseded}
-    ) GROUP BY trajectory_id
+        # Lists in aggregates are slow: without steps, the latest row says it all.
+        value, rows = f"(max(latest) {where}).value", f"[{_row(f'(max(latest) {where})')}]"
+        if steps:
+            value, rows = f"arg_max(value, latest) {where}", f"arg_max(rows, latest) {where}"
+        columns.append(f"{value} AS value{n}, {rows} AS told{n}")
+        if policy.on_conflict == "hold":
+            voices = f"list({'struct_pack(latest, rows)' if steps else 'latest'}) {where}"
+            sorted_rows = (
+                f"list_transform(list_sort({voices}), lambda voice: {'voice.rows' if steps else _row('voice')})"
+            )
+            columns += [
+                f"coalesce(NOT bool_and({succeeds}) {where} AND bool_or({succeeds}) {where}, false) AS conflict{n}",
+                f"CASE WHEN conflict{n} THEN {f'flatten({sorted_rows})' if steps else sorted_rows} "
+                f"ELSE told{n} END AS rows{n}",
+            ]
+        else:
+            columns.append(f"false AS conflict{n}, told{n} AS rows{n}")
+    return f"SELECT trajectory_id, {', '.join(columns)} FROM {_voices(policy, facts)} GROUP BY trajectory_id"
+
+
+def _voices(policy: RewardPolicy, facts: str) -> str:
+    """What each voice says of a signal: `value`, the `latest` fact that makes it, and with steps all of its `rows`."""
+    steps = any(signal.steps for signal in policy.signals)
+    latest = f"""
+        SELECT trajectory_id, signal, source, checker_version, step_index,
+            max(struct_pack(observed_at, arrived_at, id, value)) AS latest
+        FROM (SELECT * EXCLUDE (arrived_at), min(arrived_at) AS arrived_at FROM {facts} GROUP BY ALL) GROUP BY ALL
     """
+    said = f"SELECT *, latest.value AS value FROM ({latest})"
+    if steps:
+        value = " ".join(f"WHEN {text(signal.name)} THEN {STEPS[signal.steps]}" for signal in policy.signals)
+        said = f"""
+            SELECT *, CASE signal {value} END AS value FROM (
+                SELECT trajectory_id, signal, source, checker_version, max(latest) AS latest,
+                    list(latest.value ORDER BY step_index) AS values,
+                    list({_row("latest")} ORDER BY step_index) AS rows
+                FROM ({latest}) GROUP BY ALL
+            )
+        """
+    newest = ", ".join(text(signal.name) for signal in policy.signals if signal.newest_version)
+    if not newest:
+        return f"({said})"
+    return f"""(
+        SELECT trajectory_id, signal, newest.* FROM (
+            SELECT trajectory_id, signal, arg_max(
+                struct_pack(latest, value{", rows" if steps else ""}), ({VERSION}, checker_version)) AS newest
+            FROM ({said})
+            GROUP BY trajectory_id, signal, source, CASE WHEN signal IN ({newest}) THEN '' ELSE checker_version END
+        )
+    )"""
+
+
+def _row(fact: str) -> str:
+    return f"struct_pack(value := {fact}.value, id := {fact}.id)"
 
 
 def _verdicts(policy: RewardPolicy, heard: str, as_of: str, *, careful: bool) -> str:
