@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from flywheel.corpus.kept import Kept
 from flywheel.corpus.order import Order, Positions
@@ -62,11 +63,27 @@ class Batches:
 
     def step(self, step: int) -> dict[str, Any] | None:
         """What a step gives this rank; None behind the last. See `Sequences.padded`, `Sequences.packed`, `Texts`."""
-        size = self.batch * self.ranks
-        held = self.held(step * size, (step + 1) * size)
-        if not held:
+        samples = self._samples(step)
+        if not len(samples):
             return None
-        # An even share of what there is: of a full step, `batch` samples.
-        first, last = (len(held) * rank // self.ranks for rank in (self.rank, self.rank + 1))
-        mine = held[first:last]
-        return self.items.batch(np.concatenate(mine or held[:1]), packed=self.pack is not None, trained=bool(mine))
+        mine = self._share(samples)
+        given = mine if len(mine) else samples[:1]
+        positions = given if self.packs is None else np.concatenate(given)
+        return self.items.batch(positions, packed=self.pack is not None, trained=bool(len(mine)))
+
+    def contents(self, step: int) -> pa.Table:
+        """What a step gives this rank, by name: rows of the items' `keys`, in order."""
+        mine = self._share(self._samples(step))
+        positions = mine if self.packs is None else np.concatenate([np.empty(0, np.int64), *mine])
+        return self.items.keys.take(pa.array(positions))
+
+    def _samples(self, step: int) -> Any:
+        """The samples of a step over all ranks: items, or lists of items where they are packed."""
+        size = self.batch * self.ranks
+        read = self.order.between if self.packs is None else self.packs.between
+        return read(step * size, (step + 1) * size)
+
+    def _share(self, samples: Any) -> Any:
+        """An even share of what a step holds: of a full one, `batch` samples."""
+        first, last = (len(samples) * rank // self.ranks for rank in (self.rank, self.rank + 1))
+        return samples[first:last]

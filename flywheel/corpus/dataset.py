@@ -145,16 +145,13 @@ class CorpusLoader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.dataset.set_epoch(self.epoch)
         self.dataset.step = self.step
-        loader = DataLoader(
-            self.dataset,
-            batch_size=None,
-            num_workers=self.workers,
-            multiprocessing_context=self.context if self.workers else None,
-        )
-        for batch in loader:
+        for batch in self._loader() if self.workers else self.dataset:
             self.step += 1
             yield batch
         self.epoch, self.step = self.epoch + 1, 0
+
+    def _loader(self) -> DataLoader[dict[str, Any]]:
+        return DataLoader(self.dataset, batch_size=None, num_workers=self.workers, multiprocessing_context=self.context)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, as plain values: save it beside the model."""

@@ -57,10 +57,12 @@ class Kept(ABC):
             strict=True,
         )
         mapped = self._mapped
-        return [(mapped[s] if s in mapped else self._map(s), start, end) for s, start, end in places]
+        return [(mapped[s] if s in mapped else self._read(s), start, end) for s, start, end in places]
 
-    def _map(self, segment: int) -> Any:
-        self._mapped[segment] = self._columns(segments.opened(self.files[segment]))
+    def _read(self, segment: int) -> Any:
+        """What is read of a segment, mapped when it is first wanted."""
+        if segment not in self._mapped:
+            self._mapped[segment] = self._columns(segments.opened(self.files[segment]))
         return self._mapped[segment]
 
 

@@ -33,7 +33,9 @@ class Order:
                 "take at least one sample and one block, and count seeds and epochs from 0"
             )
         self.count, self.seed, self.epoch, self.block, self.window = count, seed, epoch, block, window
+        # The window that was read last, and where it begins.
         self._held: tuple[int, Positions] = (-1, np.empty(0, np.int64))
+        self._base = 0
 
     @property
     def windows(self) -> int:
@@ -54,11 +56,15 @@ class Order:
             found = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
             found = found[found < self.count]
             self._held = (window, found[self.chance(len(found), 1 + window)])
+            self._base = int(self.starts[window])
         return self._held[1]
 
     def between(self, start: int, stop: int) -> Positions:
         """The samples from one place in the order up to another."""
         start, stop = max(start, 0), min(stop, self.count)
+        _, held = self._held
+        if (base := self._base) <= start < stop <= base + len(held):
+            return held[start - base : stop - base]
         if start >= stop:
             return np.empty(0, np.int64)
         first = int(np.searchsorted(self.starts, start, "right")) - 1

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from flywheel.corpus.kept import Kept
-from flywheel.corpus.order import Positions
+from flywheel.corpus.order import BLOCK, WINDOW, Positions
 from flywheel.schema import FlywheelError, Step
 from flywheel.views.chatml import spans
 
@@ -28,20 +29,39 @@ class Texts(Kept):
 
     def __init__(self, name: str, files: Sequence[Path], found: pa.Table) -> None:
         super().__init__(name, files, found, "n_bytes", ["trajectory_id", "content_digest"])
+        self._held: dict[int, list[str]] = {}
 
     def batch(self, positions: Positions, *, packed: bool = False, trained: bool = True) -> dict[str, Any]:
-        """`trajectory_id` and `text`, each a list; with `trained` off, they are empty."""
+        """`text`, a list; with `trained` off, it is empty."""
         if packed:
             raise FlywheelError("texts are not packed; give a tokenizer")
-        if not trained:
-            return {"trajectory_id": [], "text": []}
-        return {
-            "trajectory_id": self.keys["trajectory_id"].take(pa.array(positions)).to_pylist(),
-            "text": [str(of[start:end], "utf-8") for of, start, end in self._places(positions)],
-        }
+        blocks, rows = np.divmod(positions, BLOCK)
+        places = zip(blocks.tolist(), rows.tolist(), strict=True) if trained else ()
+        held = self._held
+        return {"text": [(held[block] if block in held else self._block(block))[row] for block, row in places]}
 
-    def _columns(self, batch: pa.RecordBatch) -> memoryview:
-        return memoryview(batch.column("text").buffers()[2] or b"")
+    def _block(self, block: int) -> list[str]:
+        """The texts of a block of an order, which are wanted soon if one is; as many blocks are held as are mixed."""
+        wanted = slice(block * BLOCK, (block + 1) * BLOCK)
+        segment, starts = self._segment[wanted], self._start[wanted]
+        ends = starts + self.lengths[wanted]
+        if (segment == segment[0]).all() and (starts[1:] == ends[:-1]).all():
+            # Neighbours in their segment, as most are: decoded together.
+            edges = pa.py_buffer(np.append(starts, ends[-1:]))
+            made = pa.LargeStringArray.from_buffers(len(starts), edges, self._read(int(segment[0]))).to_pylist()
+        else:
+            places = self._places(np.arange(wanted.start, min(wanted.stop, len(self))))
+            made = [str(memoryview(of)[start:end], "utf-8") for of, start, end in places]
+        if len(self._held) > WINDOW:
+            del self._held[next(iter(self._held))]
+        self._held[block] = made
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_held": {}}
+
+    def _columns(self, batch: pa.RecordBatch) -> pa.Buffer:
+        return batch.column("text").buffers()[2]
 
 
 def rendered(rows: pa.Table) -> pa.Table:

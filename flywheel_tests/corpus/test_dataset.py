@@ -103,6 +103,14 @@ def test_ranks_share_each_step(held, pack):
     assert sorted(chain(*steps(1))) == list(range(COUNT))
 
 
+@pytest.mark.parametrize("pack", [None, 64])
+def test_what_a_step_holds_has_names(held, pack):
+    batches = CorpusBatches(held, batch=5, pack=pack, rank=1, ranks=2).batches()
+    names = batches.contents(3)["trajectory_id"].to_pylist()
+    assert [int(name) for name in names] == first_tokens({n: torch.as_tensor(v) for n, v in batches.step(3).items()})
+    assert batches.contents(len(batches)).num_rows == 0
+
+
 def test_a_rank_without_a_share_of_the_last_step_trains_nothing(held):
     # 700 samples: the last step of 233 * 3 has one.
     last = [list(CorpusBatches(held, batch=1, rank=rank, ranks=3))[-1] for rank in range(3)]

@@ -87,7 +87,8 @@ def test_tokens_and_texts_of_a_version(corpus):
         assert wrote.startswith("<think>\nLook first.\n</think>")
         assert wrote.endswith(f"{int(id[1:])} is done.<|im_end|>")
     texts = texts_of(corpus, of)
-    for id, text in zip(*texts.batch(at(*range(len(texts)))).values(), strict=True):
+    assert texts.keys["trajectory_id"].to_pylist() == stored
+    for id, text in zip(stored, texts.batch(at(*range(len(texts))))["text"], strict=True):
         assert text.startswith("<|im_start|>system\nYou help.") and text.endswith(f"{int(id[1:])} is done.<|im_end|>")
     # Of a part of it, nothing is tokenised again.
     fewer, told = tokens_of(corpus, of, tokenizer, 4000, where="trajectory_id < 't050'")

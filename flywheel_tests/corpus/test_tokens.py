@@ -64,7 +64,8 @@ def found(folder, table):
 def in_memory(tmp_path_factory, tokenizer, table, max_tokens, train_on="assistant"):
     """Sequences of a table in a folder of their own."""
     folder = tmp_path_factory.mktemp("tokens")
-    segments.write(folder, tokens.tokenised(tokenizer, max_tokens, table))
+    distinct = {digest: row for row, digest in enumerate(table["content_digest"].to_pylist())}
+    segments.write(folder, tokens.tokenised(tokenizer, max_tokens, table.take(list(distinct.values()))))
     files, held = found(folder, table)
     return Sequences("test", files, held, train_on=train_on)
 
@@ -257,15 +258,16 @@ def test_erased_conversations_are_in_no_segment(tmp_path):
     assert segments.erase(tmp_path, gone) == 0
 
 
-def test_texts_need_no_tokenizer(tmp_path):
+@pytest.mark.parametrize("parts", [[[0, 1, 2, 3]], [[3, 1], [0, 2]]])
+def test_texts_need_no_tokenizer(tmp_path, parts):
     rows = conversations(*(trajectory(n) for n in range(4)))
-    segments.write(tmp_path, texts.rendered(rows))
+    for some in parts:
+        segments.write(tmp_path, texts.rendered(rows.take(some)))
     files = segments.files(tmp_path)
     held = Texts("texts", files, kept.find(files, rows, texts.INDEX, "n_bytes", "content_digest"))
-    batch = held.batch(np.array([2, 0]))
-    assert batch["trajectory_id"] == ["t002", "t000"]
-    assert batch["text"][0].endswith("Your invoice 2 is done.<|im_end|>")
-    assert held.batch(np.array([2]), trained=False) == {"trajectory_id": [], "text": []}
+    first, second = held.batch(np.array([2, 0]))["text"]
+    assert first.endswith("Your invoice 2 is done.<|im_end|>") and second.endswith("Your refund 0 is done.<|im_end|>")
+    assert held.batch(np.array([2]), trained=False) == {"text": []}
     with pytest.raises(FlywheelError, match="give a tokenizer"):
         held.batch(np.array([2]), packed=True)
 
