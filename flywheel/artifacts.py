@@ -7,12 +7,13 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
@@ -24,12 +25,22 @@ MANIFEST = "manifest.json"
 # or `.<32 hex digits>.new` for a file that is written in its place from then on. Its writer holds a lock on it.
 BESIDE = re.compile(r"\.(?:(?P<name>.+)\.)?[0-9a-f]{32}\.(?P<kind>tmp|old|new)")
 
+# Where locks lie that cannot lie beside what they are for.
+LOCKS = Path(tempfile.gettempdir()) / f"flywheel-{os.getuid()}"
+
 # Seconds: what was made or renamed less than this ago may still be in hand, its lock not taken yet.
 FRESH = 1.0
 
 
+def remote(path: Path) -> bool:
+    """Whether a path is on an object store: there an object is whole or absent, durable once written, never renamed."""
+    return not isinstance(path, Path)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make a rename or a new name in a folder durable."""
+    if remote(folder):
+        return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -39,6 +50,8 @@ def fsync_folder(folder: Path) -> None:
 
 def fsync_tree(root: Path) -> None:
     """Make everything below a folder durable, where something else has written it."""
+    if remote(root):
+        return
     for place in (root, *root.rglob("*")):
         descriptor = os.open(place, os.O_RDONLY)
         try:
@@ -49,6 +62,9 @@ def fsync_tree(root: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file durably: a reader sees the old bytes or the new ones, never some of each."""
+    if remote(path):
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -63,14 +79,54 @@ def write_bytes(path: Path, data: bytes) -> None:
     fsync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a value (records included) as indented JSON, durably."""
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2) + b"\n")
+def write_json(path: Path, value: Any, *, new: bool = False) -> None:
+    """Write a value (records included) as indented JSON, durably. Under the file's lock, `new` says that none is there.
+
+    Raises:
+        FileExistsError: when it is `new`, and on an object store another machine wrote it meanwhile.
+    """
+    data = msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2) + b"\n"
+    if new and remote(path):
+        try:
+            path.fs.pipe_file(str(path), data, mode="create")  # pyright: ignore[reportAttributeAccessIssue]  # a UPath
+        except OSError as error:
+            if path.exists():
+                raise FileExistsError(f"{path} is there already") from error
+            raise
+    else:
+        write_bytes(path, data)
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return msgspec.json.decode(path.read_bytes())
+
+
+def source(path: Path) -> Path | BinaryIO:
+    """A file for pyarrow, which opens those of this machine itself."""
+    return path.open("rb") if remote(path) else path
+
+
+def remove(path: Path) -> None:
+    """Remove a folder and what is in it, as far as it is there."""
+    if not remote(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.exists():
+        path.fs.rm(str(path), recursive=True)  # pyright: ignore[reportAttributeAccessIssue]  # a UPath
+
+
+@contextmanager
+def held(path: Path) -> Iterator[BinaryIO]:
+    """Hold a file's lock against other processes of this machine; a holder that dies lets go.
+
+    An object store has no locks: the file is then one of the user's on this machine, and other machines do not see it.
+    """
+    if remote(path):
+        path = LOCKS / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
 
 
 def file_digest(path: Path) -> str:
@@ -136,6 +192,8 @@ def sweep(root: Path) -> None:
 
     What a replacement had moved aside goes back where nothing had taken its place yet.
     """
+    if remote(root):
+        return
     for folder, folders, files in os.walk(root):
         for found in [*folders, *files]:
             match = BESIDE.fullmatch(found)

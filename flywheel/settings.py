@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
 from flywheel.schema import FlywheelError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+STORE = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]+)*/?")
 
 
 def checked_name(name: str, what: str = "name") -> str:
@@ -27,10 +29,16 @@ class Home(msgspec.Struct, frozen=True):
     """The data folder and the place of everything in it. Nothing is created until it is written."""
 
     root: Path
+    # Where captures, outcomes, derived tables and corpora lie instead: a place on an object store.
+    store: Path | None = None
+
+    @property
+    def data(self) -> Path:
+        return self.store or self.root
 
     @property
     def captures(self) -> Path:
-        return self.root / "captures"
+        return self.data / "captures"
 
     @property
     def journals(self) -> Path:
@@ -38,11 +46,11 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def outcomes(self) -> Path:
-        return self.root / "outcomes"
+        return self.data / "outcomes"
 
     @property
     def quarantine(self) -> Path:
-        return self.root / "quarantine"
+        return self.data / "quarantine"
 
     @property
     def workspaces(self) -> Path:
@@ -50,10 +58,15 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def corpora(self) -> Path:
-        return self.root / "corpora"
+        return self.data / "corpora"
 
     @property
     def derived(self) -> Path:
+        return self.data / "derived"
+
+    @property
+    def mapped(self) -> Path:
+        """Where what is mapped into memory lies: on this machine."""
         return self.root / "derived"
 
     @property
@@ -106,8 +119,37 @@ class Home(msgspec.Struct, frozen=True):
 
 
 def home() -> Home:
-    """The data folder that `FLYWHEEL_HOME` names; `data` in the current folder when it is unset."""
-    return Home(Path(os.environ.get("FLYWHEEL_HOME") or "data").expanduser().resolve())
+    """The data folder that `FLYWHEEL_HOME` names; `data` in the current folder when it is unset.
+
+    `FLYWHEEL_STORE` may name an object store for what grows with the traffic (`store`).
+    """
+    return Home(Path(os.environ.get("FLYWHEEL_HOME") or "data").expanduser().resolve(), store())
+
+
+def store() -> Path | None:
+    """The place on an object store that `FLYWHEEL_STORE` names, as s3://BUCKET/PREFIX; None where it is unset.
+
+    It is no `Path` of this machine's, but answers to what is asked of those here. Credentials, region and endpoint
+    are read by the clients themselves, from the standard `AWS_` variables.
+
+    Raises:
+        FlywheelError: for another kind of address, or where the packages that it needs are not installed.
+    """
+    url = os.environ.get("FLYWHEEL_STORE")
+    if not url:
+        return None
+    if not STORE.fullmatch(url):
+        raise FlywheelError(f"FLYWHEEL_STORE is {url!r}; write it as s3://BUCKET/PREFIX, or leave it unset")
+    try:
+        import s3fs  # noqa: F401  # pyright: ignore[reportMissingImports]  # in the extra
+        from upath import UPath
+    except ImportError as error:
+        raise FlywheelError(
+            f"FLYWHEEL_STORE needs packages that are not installed ({error.name}); install them with: "
+            "pip install 'flywheel[s3]'"
+        ) from error
+    # Others write there too: what a listing said is asked anew each time.
+    return cast("Path", UPath(url.rstrip("/"), use_listings_cache=False))
 
 
 def ray_address() -> str | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flywheel import artifacts
+from flywheel import artifacts, settings
 
 CONTENT_NAME = re.compile(r"[0-9a-f]{24}")
 
@@ -62,7 +62,7 @@ def read(root: Path, schema: pa.Schema, workspace: str | None = None, day: date 
     paths = files(root, workspace, day)
     if not paths:
         return schema.empty_table()
-    return pa.concat_tables([pq.ParquetFile(path).read().cast(schema) for path in paths])
+    return pa.concat_tables([pq.ParquetFile(artifacts.source(path)).read().cast(schema) for path in paths])
 
 
 @contextmanager
@@ -73,6 +73,8 @@ def connect(path: Path | None = None, *, read_only: bool = False) -> Iterator[du
         connection.sql("SET TimeZone = 'UTC'")
         # DuckDB draws its bar on standard output, which is for results.
         connection.sql("SET enable_progress_bar = false")
+        if store := settings.store():
+            connection.register_filesystem(store.fs)  # pyright: ignore[reportAttributeAccessIssue]  # a UPath
         yield connection
     finally:
         connection.close()

@@ -112,7 +112,9 @@ class Arrivals:
         for file in warehouse.files(root, self.workspace):
             at = (file, str(column))
             if at not in self._columns:
-                self._columns[at] = pl.scan_parquet(file, hive_partitioning=False).select(column.alias("key")).collect()
+                self._columns[at] = (
+                    pl.scan_parquet(str(file), hive_partitioning=False).select(column.alias("key")).collect()
+                )
             asked = asked.join(self._columns[at], on="key", how="anti")
         return set(asked["key"])
 

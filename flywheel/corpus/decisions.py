@@ -59,7 +59,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def write(home: Home, name: str, version: int, decided: pa.Table) -> tuple[str, ...]:
     """Write all decisions of a version; the files that hold them."""
-    path = f"decisions/v{version}.parquet"
+    path = _name(home, version, decided)
     artifacts.write_parquet(folder(home, name) / path, decided)
     return (path,)
 
@@ -72,8 +72,8 @@ def append(home: Home, name: str, version: int, changes: pa.Table, parent: Manif
     if not changes.num_rows:
         return parent.decision_files
     place = folder(home, name)
-    files = (*parent.decision_files, f"decisions/v{version}.parquet")
-    first, *later = [pq.read_metadata(place / path).num_rows for path in parent.decision_files]
+    files = (*parent.decision_files, _name(home, version, changes))
+    first, *later = [pq.read_metadata(artifacts.source(place / path)).num_rows for path in parent.decision_files]
     if len(files) <= MOST_FILES and sum(later) + changes.num_rows <= LARGEST_SHARE * first:
         artifacts.write_parquet(place / files[-1], changes)
         return files
@@ -85,6 +85,11 @@ def append(home: Home, name: str, version: int, changes: pa.Table, parent: Manif
             "ORDER BY trajectory_id"
         )
         return write(home, name, version, whole.to_arrow_table().cast(DECISIONS))
+
+
+def _name(home: Home, version: int, decided: pa.Table) -> str:
+    """Where decisions of a version go. On an object store two machines may be making it: their files must differ."""
+    return f"decisions/v{version}{f'-{digest(decided)[:24]}' if artifacts.remote(home.corpora) else ''}.parquet"
 
 
 def changed(home: Home, parent: Manifest, decided: pa.Table) -> pa.Table | None:

@@ -70,7 +70,7 @@ def verdict(home: Home, of: Manifest) -> Verdict | None:
 
 def rows(home: Home, of: Manifest) -> pa.Table:
     """The offending rows of the verdict that stands: rows of `examine.ROWS`."""
-    return pq.ParquetFile(place(home, of).with_suffix(".parquet")).read()
+    return pq.ParquetFile(artifacts.source(place(home, of).with_suffix(".parquet"))).read()
 
 
 def audit(home: Home, of: Manifest) -> Verdict:

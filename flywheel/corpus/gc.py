@@ -96,7 +96,7 @@ def collect(
     if not dry_run:
         artifacts.sweep(home.root)
         size += _compact(home, older_than)
-    return Reclaimed(removed=tuple(str(path.relative_to(home.root)) for path in removed), bytes=size)
+    return Reclaimed(removed=tuple(str(path.relative_to(home.data)) for path in removed), bytes=size)
 
 
 def _compact(home: Home, older_than: timedelta) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +211,5 @@ def _listed(known: list[int]) -> str:
 @contextmanager
 def locked(home: Home, name: str) -> Iterator[None]:
     """Hold a corpus for writing; another process that wants to write it waits. A killed holder lets go."""
-    place = folder(home, name)
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / ".lock").open("w") as file:
-        flock(file, LOCK_EX)
+    with artifacts.held(folder(home, name) / ".lock"):
         yield

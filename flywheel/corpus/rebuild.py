@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,20 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
         return self.same or all(row["why"] for row in self.differences)
 
 
+class _Beside(Home, frozen=True, kw_only=True):
+    """A folder for what is computed anew, of the captures and outcomes of another."""
+
+    of: Home
+
+    @property
+    def captures(self) -> Path:
+        return self.of.captures
+
+    @property
+    def outcomes(self) -> Path:
+        return self.of.outcomes
+
+
 def rebuild(
     home: Home, name: str, ref: int | str | None = None, *, raw: bool = False, engine: Engine = "local"
 ) -> Rebuilt:
@@ -70,11 +83,12 @@ def rebuild(
     with locked(home, name):
         content = _restore_content(home, of)
         if raw:
-            with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=home.root) as scratch:
-                for place in (home.captures, home.outcomes):
-                    if place.exists():
-                        (Path(scratch) / place.name).symlink_to(place)
-                decided = _decided(Home(Path(scratch)), spec, of.as_of, engine)
+            with artifacts.scratch(home.root) as scratch:
+                beside = _Beside(scratch, home.store and home.store / scratch.name, of=home)
+                try:
+                    decided = _decided(beside, spec, of.as_of, engine)
+                finally:
+                    artifacts.remove(beside.data)
         else:
             decided = _decided(home, spec, of.as_of, engine)
         return _compare(home, of, decided, content)
@@ -138,7 +152,8 @@ def _restore_decisions(home: Home, of: Manifest, decided: pa.Table) -> tuple[str
     if whole or decisions.digest(decided) != of.decisions_digest:
         return ()
     # A file that holds them all needs no other; versions that lean on it find in it what they found before.
-    path = f"decisions/v{of.version}.parquet"
+    path = next((path for path in of.decision_files if Path(path).stem.split("-")[0] == f"v{of.version}"), None)
+    path = path or f"decisions/v{of.version}.parquet"
     artifacts.write_parquet(folder(home, of.name) / path, decided)
     artifacts.write_json(manifest_path(home, of.name, of.version), msgspec.structs.replace(of, decision_files=(path,)))
     return ("decisions",)

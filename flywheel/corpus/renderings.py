@@ -39,7 +39,7 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True):
 
     def folder(self, home: Home, workspace: str) -> Path:
         """Where the segments of a workspace lie: a new recipe is a new folder."""
-        return home.derived / workspace / f"{self.name}-{hashlib.sha256(self.recipe.encode()).hexdigest()[:12]}"
+        return home.mapped / workspace / f"{self.name}-{hashlib.sha256(self.recipe.encode()).hexdigest()[:12]}"
 
 
 def of_tokens(tokenizer: Any, max_tokens: int) -> Rendering:

@@ -150,7 +150,12 @@ def make(
         created_at=datetime.now(UTC),
         created_with={package: package_version(package) for package in ("flywheel", "pylance", "duckdb", "pyarrow")},
     )
-    artifacts.write_json(manifest_path(home, name, version), made)
+    try:
+        artifacts.write_json(manifest_path(home, name, version), made, new=True)
+    except FileExistsError as error:
+        raise FlywheelError(
+            f"another machine made {name}@v{version} in this moment; what is there stands: ask again for the next one"
+        ) from error
     return made
 
 
@@ -197,7 +202,7 @@ def _inputs(home: Home, workspace: str, as_of: datetime) -> dict[str, str]:
     for root in (home.captures, home.outcomes):
         for path in warehouse.files(root, workspace):
             if path.parent.name <= f"day={arrival_day(as_of).isoformat()}":
-                digests[str(path.relative_to(home.root))] = warehouse.named_digest(path) or artifacts.file_digest(path)
+                digests[str(path.relative_to(home.data))] = warehouse.named_digest(path) or artifacts.file_digest(path)
     return digests
 
 

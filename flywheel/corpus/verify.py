@@ -54,7 +54,7 @@ def inputs_wrong(home: Home, of: Manifest) -> list[str]:
         now = erased.now(home, of.recipe["workspace"], name)
         if now is None:
             continue
-        path = home.root / now
+        path = home.data / now
         if str(now) != name:
             expected = path.stem
         if not path.exists():

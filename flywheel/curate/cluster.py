@@ -82,7 +82,7 @@ def connected() -> Iterator[None]:
 
 
 def fragments(
-    derivation: Derivation, table: str, groups: list[list[list[Path]]], told: Callable[[int], None]
+    derivation: Derivation, path: Path, groups: list[list[list[Path]]], told: Callable[[int], None]
 ) -> Iterator[list[FragmentMetadata]]:
     """The derived rows of captures files as fragments of a table, not yet in it: one list a group, in their order.
 
@@ -97,7 +97,7 @@ def fragments(
 
     with connected():
         task = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(_written)
-        given = ray.put((derivation, table, _releases()))
+        given = ray.put((derivation, path, _releases()))
         running = [[task.remote(given, part) for part in group] for group in groups]
         try:
             for group in running:
@@ -120,12 +120,12 @@ def fragments(
             raise
 
 
-def _written(given: tuple[Derivation, str, dict[str, str]], files: list[Path]) -> tuple[list[FragmentMetadata], int]:
-    derivation, table, releases = given
+def _written(given: tuple[Derivation, Path, dict[str, str]], files: list[Path]) -> tuple[list[FragmentMetadata], int]:
+    derivation, path, releases = given
     if releases != _releases():
         other = {name: version for name, version in _releases().items() if version != releases[name]}
         raise FlywheelError(f"a worker has {other}, where {releases} is asked for: install the same on every node")
-    return derived.fragments(derivation, table, files)
+    return derived.fragments(derivation, path, files)
 
 
 def _releases() -> dict[str, str]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -106,7 +104,9 @@ def bring(
     path = folder(home, workspace, derivation)
     with _held(path) as lock:
         if not _exists(path):
-            shutil.rmtree(path, ignore_errors=True)
+            # What lies there in no version is a first write's that was killed; on an object store another machine's.
+            if not artifacts.remote(path):
+                artifacts.remove(path)
             with _writing(lock, path):
                 lance.write_dataset(
                     derivation.rows.empty_table(), str(path), mode="create", data_storage_version=DATA_STORAGE_VERSION
@@ -114,9 +114,7 @@ def bring(
         with reading(path):
             dataset = lance.dataset(str(path))
             if _interrupted(lock):
-                dataset.cleanup_old_versions(
-                    older_than=_NEVER, delete_unverified=True, error_if_tagged_old_versions=False
-                )
+                _cleaned(dataset, _NEVER)
                 _settled(lock)
             present = _files(dataset)
         captured = {file.name: file for file in warehouse.files(home.captures, workspace)}
@@ -141,7 +139,7 @@ def bring(
         return opened(home, workspace, derivation)
 
 
-def fragments(derivation: Derivation, table: str, files: list[Path]) -> tuple[list[FragmentMetadata], int]:
+def fragments(derivation: Derivation, path: Path, files: list[Path]) -> tuple[list[FragmentMetadata], int]:
     """The derived rows of captures files, written as fragments that no version of the table holds yet; and their count.
 
     Raises:
@@ -149,9 +147,9 @@ def fragments(derivation: Derivation, table: str, files: list[Path]) -> tuple[li
     """
     from lance.fragment import write_fragments
 
-    if not _exists(Path(table)):
+    if not _exists(path):
         raise FlywheelError(
-            f"the data folder is not seen here, on {platform.node()}: {table} is not there; share the folder"
+            f"the data folder is not seen here, on {platform.node()}: {path} is not there; share the folder"
         )
     counted = 0
 
@@ -161,7 +159,7 @@ def fragments(derivation: Derivation, table: str, files: list[Path]) -> tuple[li
 
     computed = _Computed(derivation, files, told)
     try:
-        made = write_fragments(computed.reader(), table, mode="append", data_storage_version=DATA_STORAGE_VERSION)
+        made = write_fragments(computed.reader(), str(path), mode="append", data_storage_version=DATA_STORAGE_VERSION)
     except (OSError, ValueError, RuntimeError) as error:
         raise computed.error or error from None
     return made, counted
@@ -193,8 +191,8 @@ def remake(
     path = folder(home, workspace, derivation)
     with _held(path) as lock:
         # A table without versions does not exist: killed from here on, the next `bring` begins anew.
-        shutil.rmtree(path / "_versions", ignore_errors=True)
-        shutil.rmtree(path, ignore_errors=True)
+        artifacts.remove(path / "_versions")
+        artifacts.remove(path)
         _settled(lock)
     return bring(home, workspace, derivation, progress=progress)
 
@@ -229,8 +227,8 @@ def purge(path: Path, files: Collection[str]) -> None:
                 _delete(dataset, sorted(_files(dataset).intersection(files)))
                 _compacted(dataset, timedelta(0))
         except FlywheelError:
-            shutil.rmtree(path / "_versions", ignore_errors=True)
-            shutil.rmtree(path, ignore_errors=True)
+            artifacts.remove(path / "_versions")
+            artifacts.remove(path)
             _settled(lock)
 
 
@@ -247,8 +245,14 @@ def _compacted(dataset: LanceDataset, older_than: timedelta) -> int:
         batch_size=1024,
         num_threads=1,
     )
+    return _cleaned(dataset, older_than)
+
+
+def _cleaned(dataset: LanceDataset, older_than: timedelta) -> int:
+    """Drop old versions, and files in none; on an object store those alone of more than a week: others write there."""
+    alone = "://" not in dataset.uri
     return dataset.cleanup_old_versions(
-        older_than=older_than, delete_unverified=True, error_if_tagged_old_versions=False
+        older_than=older_than, delete_unverified=alone, error_if_tagged_old_versions=False
     ).bytes_removed
 
 
@@ -295,7 +299,7 @@ class _Computed:
 def _read(file: Path, columns: Iterable[str]) -> Iterator[pa.Table]:
     """The rows of a captures file in columns of `TRAJECTORIES`, a few megabytes at a time."""
     wanted = pa.schema([TRAJECTORIES.field(name) for name in dict.fromkeys(("id", "content_digest", *columns))])
-    with _captured(file), pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as parquet:
+    with _captured(file), pq.ParquetFile(artifacts.source(file), pre_buffer=False, buffer_size=1 << 20) as parquet:
         metadata = parquet.metadata
         size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1)))
@@ -305,7 +309,7 @@ def _read(file: Path, columns: Iterable[str]) -> Iterator[pa.Table]:
 
 def _rows_of(file: Path) -> int:
     with _captured(file):
-        return pq.read_metadata(file).num_rows
+        return pq.read_metadata(artifacts.source(file)).num_rows
 
 
 @contextmanager
@@ -345,7 +349,7 @@ def _append_by_ray(
     from flywheel.curate import cluster
 
     parts = [list(_groups(group, TASK_BYTES)) for group in groups]
-    for made in cluster.fragments(derivation, str(path), parts, told):
+    for made in cluster.fragments(derivation, path, parts, told):
         # Beside them other workers are writing: of the folder only these are made durable.
         for file in (file for fragment in made for file in fragment.files):
             if not (path / "data" / file.path).exists():
@@ -378,13 +382,9 @@ def _files(dataset: LanceDataset) -> set[str]:
     return found
 
 
-@contextmanager
-def _held(path: Path) -> Iterator[BinaryIO]:
+def _held(path: Path) -> AbstractContextManager[BinaryIO]:
     """Hold a table against other writers; a holder that dies lets go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f".{path.stem}.lock").open("a+b") as lock:
-        flock(lock, LOCK_EX)
-        yield lock
+    return artifacts.held(path.parent / f".{path.stem}.lock")
 
 
 @contextmanager

@@ -72,8 +72,8 @@ def _touched(home: Home, workspace: str, as_of: datetime, before: Standing) -> p
     for root, name in ((home.captures, "id"), (home.outcomes, "trajectory_id")):
         new, open_then = [], []
         for path in warehouse.files(root, workspace):
-            known = str(path.relative_to(home.root)) in before.inputs
-            found.add(str(path.relative_to(home.root)))
+            known = str(path.relative_to(home.data)) in before.inputs
+            found.add(str(path.relative_to(home.data)))
             if path.parent.name > last:
                 continue
             if not known:

@@ -1,0 +1,138 @@
+"""A corpus on an object store: an S3 server on loopback gives what a folder gives, to the digest."""
+
+import logging
+from datetime import timedelta
+
+import pytest
+
+from flywheel import artifacts, settings, warehouse
+from flywheel.corpus import decisions, store
+from flywheel.corpus.gc import collect
+from flywheel.corpus.manifest import load, manifest
+from flywheel.corpus.rebuild import rebuild
+from flywheel.corpus.snapshot import branch, snapshot
+from flywheel.corpus.verify import verify
+from flywheel.curate.spec import NearDuplicates, Spec
+from flywheel.schema import FlywheelError
+from flywheel.settings import Home
+from flywheel_tests.corpus.conftest import MONDAY, SPEC, TUESDAY, WEDNESDAY, trajectory, verdict, write
+
+pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'flywheel[s3]'")
+pytest.importorskip("moto", reason="moto, an S3 server, is not installed: pip install 'flywheel[dev]'")
+pytestmark = pytest.mark.slow
+
+NEAR = Spec(workspace="support", filter=SPEC.filter, reward_policy=SPEC.reward_policy, near_duplicates=NearDuplicates())
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The address of an S3 server on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    serving = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    serving.start()
+    host, port = serving.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ALLOW_HTTP", "true")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_REGION", "us-east-1")
+        yield f"http://{host}:{port}"
+    serving.stop()
+
+
+@pytest.fixture
+def far(server, tmp_path, monkeypatch, request) -> Home:
+    """A data folder whose store is a bucket of the test's own."""
+    import s3fs
+
+    bucket = f"bucket-{abs(hash(request.node.nodeid)) % 10**12}"
+    s3fs.S3FileSystem(use_listings_cache=False).mkdir(bucket)
+    monkeypatch.setenv("FLYWHEEL_HOME", str(tmp_path / "machine"))
+    monkeypatch.setenv("FLYWHEEL_STORE", f"s3://{bucket}/wheel")
+    return settings.home()
+
+
+def week(home: Home) -> None:
+    write(home, [trajectory(n) for n in range(12)], [verdict(n, float(n not in (3, 7))) for n in range(12)])
+
+
+def late(home: Home) -> None:
+    write(home, [trajectory(12, TUESDAY)], [verdict(12, 1.0, arrived_at=TUESDAY), verdict(2, 0.0, "reopened", TUESDAY)])
+
+
+def said(made) -> tuple:
+    return made.digest, made.decisions_digest, made.reasons, made.inputs, made.as_of
+
+
+def test_versions_are_those_of_a_folder(home, far):
+    made = []
+    for place in (home, far):
+        week(place)
+        first = snapshot(place, "support", NEAR, MONDAY)
+        late(place)
+        second = snapshot(place, "support", NEAR, WEDNESDAY)
+        assert not snapshot(place, "support", NEAR, WEDNESDAY).created
+        other = branch(place, "support", "strict", SPEC)
+        assert [verify(place, "support", version) for version in (1, 2, 3)] == [[], [], []]
+        rows = store.rows(place, "support")
+        made.append([said(first), said(second), said(other), decisions.decisions(place, second), rows])
+    assert made[0] == made[1]
+    assert not far.root.joinpath("captures").exists()
+    assert not far.root.joinpath("corpora").exists()
+
+
+def test_data_that_is_gone_is_restored_and_a_rebuild_is_the_same(far):
+    week(far)
+    made = snapshot(far, "support", NEAR, MONDAY)
+    late(far)
+    snapshot(far, "support", NEAR, WEDNESDAY)
+    assert rebuild(far, "support", 1, raw=True).same
+    assert not list(far.data.glob(".scratch*"))
+    (far.corpora / "support" / made.decision_files[0]).unlink()
+    artifacts.remove(far.derived / "support")
+    assert verify(far, "support", 1) != []
+    assert rebuild(far, "support", 1).restored == ("content", "decisions")
+    assert [verify(far, "support", version) for version in (1, 2)] == [[], []]
+
+
+def test_of_two_machines_that_make_one_version_the_second_is_told(far, tmp_path, monkeypatch):
+    week(far)
+    first = snapshot(far, "support", SPEC, MONDAY)
+    late(far)
+    # Another machine, with locks of its own, looks at the versions at the same moment.
+    stale = {"versions": lambda *_: [1], "next_number": lambda *_: 2}
+    second = snapshot(far, "support", SPEC, WEDNESDAY)
+    for name, answer in stale.items():
+        monkeypatch.setattr(f"flywheel.corpus.snapshot.{name}", answer)
+    monkeypatch.setattr(artifacts, "LOCKS", tmp_path / "locks of another machine")
+    with pytest.raises(FlywheelError, match=r"another machine made support@v2 in this moment"):
+        snapshot(far, "support", SPEC, TUESDAY)
+    assert load(far, "support", 2) == manifest(far, "support", 2)
+    assert load(far, "support", 2).digest == second.digest
+    assert [verify(far, "support", version) for version in (first.version, second.version)] == [[], []]
+
+
+def test_space_is_reclaimed(far):
+    week(far)
+    snapshot(far, "support", SPEC, MONDAY)
+    left = far.corpora / "support" / "decisions" / "v9-0.parquet"
+    left.write_bytes(b"left by a machine that died")
+    assert collect(far, older_than=timedelta(0)).removed == ("corpora/support/decisions/v9-0.parquet",)
+    assert verify(far, "support", 1) == []
+
+
+def test_captures_are_appended_once(far):
+    week(far)
+    week(far)
+    [file] = warehouse.files(far.captures, "support")
+    assert str(file).startswith(f"{far.store}/captures/workspace=support/day=2026-11-02/")
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/x", "s3://", "/folder", "s3://bucket/it's"])
+def test_another_address_is_refused(url, monkeypatch):
+    monkeypatch.setenv("FLYWHEEL_STORE", url)
+    with pytest.raises(FlywheelError, match="write it as s3://BUCKET/PREFIX"):
+        settings.home()
