@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import msgspec
 
+from flywheel import artifacts
 from flywheel.capture import forget as captures
 from flywheel.capture import workspaces
 from flywheel.capture.arrivals import Arrivals
@@ -47,9 +49,11 @@ def forget(
     Killed at any moment, what is begun is brought to its end by the next call of this or of `finish`.
 
     Raises:
-        FlywheelError: as `look`.
+        FlywheelError: as `look`, or when the reason, which stays in the record, has one of the texts.
     """
     now = now or datetime.now(UTC)
+    if asked.pattern and re.search(asked.pattern, because):
+        raise FlywheelError("the reason stays in the record: write it without the texts that are to be forgotten")
     finish(home, now)
     look(home, asked, workspace)
     done = []
@@ -87,6 +91,8 @@ def _finished(home: Home, id: str, now: datetime) -> Erasure:
     mentions.clear(home, record)
     marked = descent.trace(home, versions)
     descent.mark(home, record, marked)
+    # What killed writers left anywhere may hold it, too.
+    artifacts.sweep(home.root)
     record = msgspec.structs.replace(record, marked=marked, left=mentions.left(home, record))
     return captures.end(home, record, now)
 

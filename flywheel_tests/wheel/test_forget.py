@@ -134,6 +134,8 @@ def test_what_is_nowhere_or_was_erased_before_is_told(forgotten):
         forget(forgotten, Asked(trajectories=("t000", "t003")))
     with pytest.raises(FlywheelError, match="'t999' is stored nowhere"):
         look(forgotten, Asked(trajectories=("t999",)))
+    with pytest.raises(FlywheelError, match="write it without the texts"):
+        forget(forgotten, ASKED, because="Xanthippe Quillfeather wrote on Monday")
     with pytest.raises(FlywheelError, match="say whom or what to forget"):
         look(forgotten, Asked())
 
