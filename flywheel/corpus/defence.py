@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,12 +61,12 @@ def place(home: Home, of: Manifest) -> Path:
 
 
 def verdict(home: Home, of: Manifest) -> Verdict | None:
-    """The verdict that stands on a version, None where it was not examined as it is."""
+    """The verdict that stands on a version, None where it was not examined as it is, or by rules of another release."""
     path = place(home, of)
-    if not path.exists():
-        return None
-    found = msgspec.json.decode(path.read_bytes(), type=Verdict)
-    return found if found.digest == of.digest else None
+    with suppress(FileNotFoundError, msgspec.MsgspecError):
+        found = msgspec.json.decode(path.read_bytes(), type=Verdict)
+        return found if found.digest == of.digest else None
+    return None
 
 
 def rows(home: Home, of: Manifest) -> pa.Table:
@@ -105,17 +106,22 @@ def audit(home: Home, of: Manifest) -> Verdict:
 
 
 def _trusted(home: Home, of: Manifest) -> Manifest | None:
-    """The newest version before this one, along first parents, that graduated."""
+    """The newest version before this one, along first parents, that graduated.
+
+    One that cannot be read (its data are gone, or another release made it) did not.
+    """
     line: list[Manifest] = []
     there = versions(home, of.name)
     parent = of.parent
-    while parent in there and parent is not None:
-        line.append(load(home, of.name, parent))
-        parent = line[-1].parent
+    with suppress(FlywheelError):
+        while parent in there and parent is not None:
+            line.append(load(home, of.name, parent))
+            parent = line[-1].parent
     # From the oldest on, so that each is compared with one that was examined before it.
     for one in reversed(line):
-        if verdict(home, one) is None:
-            audit(home, one)
+        with suppress(FlywheelError):
+            if verdict(home, one) is None:
+                audit(home, one)
     return next((one for one in line if graduated(home, one)), None)
 
 

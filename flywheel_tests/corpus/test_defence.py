@@ -157,3 +157,11 @@ def test_a_verdict_is_that_of_one_digest(grown):
     path = defence.place(home, first)
     artifacts.write_json(path, artifacts.read_json(path) | {"digest": "other"})
     assert defence.verdict(home, first) is None
+
+
+def test_a_version_before_it_that_cannot_be_read_is_no_measure(grown):
+    home, first, second = grown
+    (home.corpora / "c" / "versions" / "v1.json").write_text('{"schema_version": 999}')
+    found = defence.audit(home, second)
+    assert (found.parent, found.came_in, found.graduates) == (None, found.rows, False)
+    assert defence.verdict(home, first) is None
