@@ -104,9 +104,8 @@ def touched(home: Home, workspace: str, after: datetime, until: datetime) -> pa.
 def _days(root: Path, workspace: str, after: datetime, until: datetime) -> list[Path]:
     """A table's files of the days that an interval touches."""
     first, last = (arrival_day(moment.astimezone(UTC)).isoformat() for moment in (after, until))
-    folders = root.glob(f"workspace={workspace}/day=*")
-    days = sorted(folder for folder in folders if first <= folder.name.removeprefix("day=") <= last)
-    return [path for day in days for path in sorted(day.glob("*.parquet"))]
+    days = ((path, path.parent.name.removeprefix("day=")) for path in warehouse.files(root, workspace))
+    return [path for path, day in days if first <= day <= last]
 
 
 def _these(files: list[Path]) -> str:
