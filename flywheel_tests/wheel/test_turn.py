@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel import artifacts, environments, warehouse
+from flywheel.corpus import decisions as stored
 from flywheel.corpus import history, store
 from flywheel.corpus.manifest import manifest
 from flywheel.corpus.rebuild import rebuild
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 def decisions(of: Turned, number: int) -> dict[str, dict]:
-    rows = history.decisions(of.home, of.config.corpus, number).to_pylist()
+    rows = stored.decisions(of.home, manifest(of.home, of.config.corpus, number)).to_pylist()
     return {row["trajectory_id"]: row for row in rows}
 
 
