@@ -63,7 +63,7 @@ def finish(home: Home, record: Erasure) -> Erasure:
         record = save(home, msgspec.structs.replace(record, replaced=_rewritten(home, record.workspace, tombstones)))
     assert record.replaced is not None
     for old in record.replaced:
-        path = home.root / old
+        path = _base(home, old) / old
         path.unlink(missing_ok=True)
         if path.parent.exists():
             artifacts.fsync_folder(path.parent)
@@ -113,7 +113,7 @@ def _rewritten(home: Home, workspace: str, tombstones: Tombstones) -> dict[str, 
         (home.outcomes, "trajectory_id", "trajectories"),
         (home.quarantine, KEY, "inputs"),
     ):
-        files = [str(path) for path in warehouse.files(root, workspace)]
+        files = {str(path): path for path in warehouse.files(root, workspace)}
         if not files:
             continue
         with tombstones.connected(kind) as connection:
@@ -121,17 +121,23 @@ def _rewritten(home: Home, workspace: str, tombstones: Tombstones) -> dict[str, 
                 "SELECT filename, list(file_row_number ORDER BY file_row_number) AS rows "
                 "FROM read_parquet($files, hive_partitioning=false, filename=true, file_row_number=true) "
                 f"WHERE {tombstones.erasure_sql(key)} IS NOT NULL GROUP BY filename ORDER BY filename",
-                params={"files": files},
+                params={"files": list(files)},
             ).fetchall()
         for name, rows in held:
-            old = Path(name)
-            table = pq.ParquetFile(old).read()
+            old = files[name]
+            table = pq.ParquetFile(artifacts.source(old)).read()
             mask = np.ones(table.num_rows, bool)
             mask[rows] = False
             kept = table.filter(pa.array(mask))
             [new] = warehouse.append(root, kept) if kept.num_rows else [None]
-            replaced[str(old.relative_to(home.root))] = str(new.relative_to(home.root)) if new else ""
+            base = _base(home, root.name)
+            replaced[str(old.relative_to(base))] = str(new.relative_to(base)) if new else ""
     return replaced
+
+
+def _base(home: Home, name: str) -> Path:
+    """What a name in `replaced` is told from: the quarantine lies on this machine, whatever else does not."""
+    return home.root if name.startswith(home.quarantine.name) else home.data
 
 
 def _user() -> str:

@@ -24,11 +24,11 @@ def purge(home: Home, record: Erasure) -> None:
     places) and all their older states; segments the rows of contents that nobody captured still has. Whoever reads one
     at this moment must open it anew.
     """
-    place = home.derived / record.workspace
     gone = {Path(old).name for old in record.replaced or {} if old.startswith(f"{home.captures.name}/")}
-    for path in sorted(place.glob("[!.]*.lance")):
+    for path in sorted((home.derived / record.workspace).glob("[!.]*.lance")):
         derived.purge(path, gone)
     digests = _orphaned(home, record)
+    place = home.mapped / record.workspace
     for path in sorted({path.parent for path in place.glob(f"[!.]*/*{segments.SUFFIX}")}):
         segments.erase(path, digests)
     if place.exists():

@@ -83,18 +83,13 @@ def left(home: Home, record: Erasure) -> tuple[str, ...]:
     if pattern is None:
         return ()
     search = re.compile(pattern).search
-    ids = ["trajectory_id", "detail"]
     decided = sorted(home.corpora.glob("[!.]*/decisions/*.parquet"))
-    return tuple(
-        _named(home, path) for path in decided if _rows(pq.read_table(path, columns=ids), pattern).any()
-    ) + tuple(
-        _named(home, path)
-        for path in sorted(home.root.rglob("*"))
-        if path.is_file()
-        and path.suffix not in NO_TEXT
-        and path.relative_to(home.root).parts[0] not in OWN
-        and search(path.read_bytes().decode("utf-8", "replace"))
-    )
+    named = [str(path.relative_to(home.data)) for path in decided if _rows(_ids(path), pattern).any()]
+    for path in sorted(home.root.rglob("*")):
+        own = path.suffix in NO_TEXT or path.relative_to(home.root).parts[0] in OWN
+        if path.is_file() and not own and search(path.read_bytes().decode("utf-8", "replace")):
+            named.append(_named(home, path))
+    return tuple(named)
 
 
 def _clear_trees(place: Path, pattern: str) -> None:
@@ -178,6 +173,10 @@ def _heard(record: Erasure, table: pa.Table) -> np.ndarray:
         return np.zeros(table.num_rows, bool)
     gone = set(Tombstones([record]).among(table)["trajectory_id"].to_pylist())
     return np.array([id in gone for id in table["trajectory_id"].to_pylist()], bool)
+
+
+def _ids(decisions: Path) -> pa.Table:
+    return pq.read_table(artifacts.source(decisions), columns=["trajectory_id", "detail"])
 
 
 def _folders(home: Home, kind: str) -> list[Path]:

@@ -100,6 +100,15 @@ def test_versions_that_had_an_erased_row_stand_and_have_a_successor(jane):
         assert (made.candidates, made.rows) == (10, 10)
 
 
+def test_the_successor_is_the_version_of_those_who_never_came(jane, tmp_path):
+    erase(jane, JANE)
+    other = Home(tmp_path / "other")
+    left = [n for n in range(12) if n not in (7, 9)]
+    write(other, [trajectory(n) for n in left], [verdict(n, 1.0) for n in left])
+    made, expected = manifest(jane, "support", 4), snapshot(other, "support", SPEC, TUESDAY)
+    assert (made.digest, made.decisions_digest) == (expected.digest, expected.decisions_digest)
+
+
 def test_old_digests_are_verified_as_erased_since(jane):
     done = erase(jane, JANE)
     for version in range(1, 6):
