@@ -39,7 +39,8 @@ def query(home: Home, sql: str, limit: int | None = None) -> Answer:
     """
     with warehouse.connect() as connection:
         catalog.create(connection, home)
-        connection.sql(f"SET allowed_directories = [{relations.text(f'{home.root}/')}]")
+        readable = ", ".join(relations.text(f"{place}/") for place in {home.root, home.data})
+        connection.sql(f"SET allowed_directories = [{readable}]")
         connection.sql("SET enable_external_access = false")
         connection.sql("SET lock_configuration = true")
         try:

@@ -114,7 +114,7 @@ def bring(
         with reading(path):
             dataset = lance.dataset(str(path))
             if _interrupted(lock):
-                _cleaned(dataset, _NEVER)
+                _cleaned(dataset, _NEVER, _alone(dataset))
                 _settled(lock)
             present = _files(dataset)
         captured = {file.name: file for file in warehouse.files(home.captures, workspace)}
@@ -209,14 +209,14 @@ def compact(home: Home, workspace: str, derivation: Derivation, older_than: time
     with _held(path) as lock:
         dataset = opened(home, workspace, derivation)
         with reading(path), _writing(lock, path):
-            return _compacted(dataset, older_than)
+            return _compacted(dataset, older_than, _alone(dataset))
 
 
 def purge(path: Path, files: Collection[str]) -> None:
     """Delete the rows of captures files (their names) from a derived table of any recipe, and every byte of them.
 
-    All older states of the table go: whoever is reading one must open the table anew. A table that is damaged goes
-    whole; it is made again from the captures.
+    All older states of the table go: whoever is reading one must open the table anew. So does what another machine is
+    just writing to it on an object store. A table that is damaged goes whole; it is made again from the captures.
     """
     import lance
 
@@ -225,7 +225,7 @@ def purge(path: Path, files: Collection[str]) -> None:
             with reading(path), _writing(lock, path):
                 dataset = lance.dataset(str(path))
                 _delete(dataset, sorted(_files(dataset).intersection(files)))
-                _compacted(dataset, timedelta(0))
+                _compacted(dataset, timedelta(0), alone=True)
         except FlywheelError:
             artifacts.remove(path / "_versions")
             artifacts.remove(path)
@@ -237,7 +237,7 @@ def _delete(dataset: LanceDataset, files: list[str]) -> None:
         dataset.delete(f"file IN ({', '.join(map(_text, files[start : start + _NAMES]))})")
 
 
-def _compacted(dataset: LanceDataset, older_than: timedelta) -> int:
+def _compacted(dataset: LanceDataset, older_than: timedelta, alone: bool) -> int:
     # Deleted rows leave the disk, be they ever so few: someone may have asked to be forgotten.
     dataset.optimize.compact_files(
         target_rows_per_fragment=FRAGMENT_ROWS,
@@ -245,15 +245,19 @@ def _compacted(dataset: LanceDataset, older_than: timedelta) -> int:
         batch_size=1024,
         num_threads=1,
     )
-    return _cleaned(dataset, older_than)
+    return _cleaned(dataset, older_than, alone)
 
 
-def _cleaned(dataset: LanceDataset, older_than: timedelta) -> int:
-    """Drop old versions, and files in none; on an object store those alone of more than a week: others write there."""
-    alone = "://" not in dataset.uri
+def _cleaned(dataset: LanceDataset, older_than: timedelta, alone: bool) -> int:
+    """Drop old versions, and files that are in none: all where no one else can be writing, else those of last week."""
     return dataset.cleanup_old_versions(
         older_than=older_than, delete_unverified=alone, error_if_tagged_old_versions=False
     ).bytes_removed
+
+
+def _alone(dataset: LanceDataset) -> bool:
+    """Whether our lock keeps out all other writers: those of other machines write to an object store, too."""
+    return "://" not in dataset.uri
 
 
 @contextmanager

@@ -1,14 +1,21 @@
 """A corpus on an object store: an S3 server on loopback gives what a folder gives, to the digest."""
 
+import json
 import logging
+import signal
+import subprocess
+import sys
 from datetime import timedelta
 
+import lance
 import pytest
+from typer.testing import CliRunner
 
 from flywheel import artifacts, settings, warehouse
+from flywheel.cli import app
 from flywheel.corpus import decisions, store
 from flywheel.corpus.gc import collect
-from flywheel.corpus.manifest import load, manifest
+from flywheel.corpus.manifest import load, manifest, versions
 from flywheel.corpus.rebuild import rebuild
 from flywheel.corpus.snapshot import branch, snapshot
 from flywheel.corpus.verify import verify
@@ -136,3 +143,58 @@ def test_another_address_is_refused(url, monkeypatch):
     monkeypatch.setenv("FLYWHEEL_STORE", url)
     with pytest.raises(FlywheelError, match="write it as s3://BUCKET/PREFIX"):
         settings.home()
+
+
+KILLED = """
+import os, signal
+from flywheel import artifacts, settings
+from flywheel.corpus.snapshot import snapshot
+from flywheel_tests.corpus.conftest import TUESDAY
+from flywheel_tests.corpus.test_object_store import NEAR
+
+artifacts.write_json = lambda *args, **options: os.kill(os.getpid(), signal.SIGKILL)
+snapshot(settings.home(), "support", NEAR, TUESDAY)
+"""
+
+
+def test_a_kill_before_the_manifest_leaves_no_version(home, far):
+    for place in (home, far):
+        week(place)
+    killed = subprocess.run([sys.executable, "-c", KILLED], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert versions(far, "support") == []
+    assert len(list((far.corpora / "support" / "decisions").iterdir())) == 1
+    assert said(snapshot(far, "support", NEAR, TUESDAY)) == said(snapshot(home, "support", NEAR, TUESDAY))
+    assert verify(far, "support") == []
+
+
+def test_workers_of_a_cluster_write_there(home, far, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'flywheel[ray]'")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for place in (home, far):
+        week(place)
+    made = snapshot(far, "support", NEAR, TUESDAY, engine="ray")
+    assert said(made) == said(snapshot(home, "support", NEAR, TUESDAY))
+    assert verify(far, "support") == []
+
+
+def test_the_commands(far, tmp_path, monkeypatch):
+    chats = tmp_path / "chats.jsonl"
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    chats.write_text("".join(json.dumps({"messages": [*said, *said[: n + 1]], "reward": 1}) + "\n" for n in range(2)))
+
+    def flywheel(*words: str):
+        done = CliRunner().invoke(app, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    flywheel("workspace", "create", "desk")
+    assert [file["added"] for file in flywheel("ingest", str(chats), "-w", "desk")["files"]] == [2]
+    assert [file["added"] for file in flywheel("ingest", str(chats), "-w", "desk")["files"]] == [0]
+    assert flywheel("snapshot", "desk", "--to", "desk")["candidates"] == 2
+    [first, second] = flywheel("query", "SELECT id FROM trajectories ORDER BY id")
+    flywheel("forget", "-w", "desk", "--trajectory", first["id"], "--yes")
+    assert flywheel("query", "SELECT id FROM trajectories") == [second]
+    assert flywheel("corpus", "verify", "desk")["whole"]
+    [rows] = (far.derived / "desk").glob("rows-*.lance")
+    assert lance.dataset(str(rows)).to_table(columns=["id"]).to_pylist() == [second]
