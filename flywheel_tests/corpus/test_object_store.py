@@ -168,6 +168,7 @@ def test_a_kill_before_the_manifest_leaves_no_version(home, far):
     assert verify(far, "support") == []
 
 
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")
 def test_workers_of_a_cluster_write_there(home, far, monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'flywheel[ray]'")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

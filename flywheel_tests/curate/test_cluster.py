@@ -24,7 +24,8 @@ from flywheel_tests.corpus.conftest import trajectory as episode
 from flywheel_tests.outcomes.stored import store, trajectory
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'flywheel[ray]'")
-pytestmark = pytest.mark.slow
+# Ray starts programs of its own, which is no fork to be warned of.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:lance is not fork-safe")]
 
 
 @pytest.fixture(scope="module")
