@@ -126,17 +126,18 @@ def log(
     branch: Annotated[str | None, typer.Option(help="One branch; all unless given.")] = None,
     json: Json = False,
 ) -> None:
-    """List the versions of a corpus, newest first, with their branches and tags.
+    """List the versions of a corpus, newest first, with their branches and tags, and how many rows were erased since.
 
     Example: flywheel corpus log airline
 
     Example: flywheel corpus log airline --branch strict --json
     """
-    from flywheel.corpus import history, reference
+    from flywheel.corpus import erased, history, reference
     from flywheel.corpus.manifest import tags
 
     name = reference.parse(name)[0]
     manifests = history.log(home(), name, branch)
+    gone = erased.told(home())
     labels = {m.version: [t.name for t in tags(home(), name) if t.version == m.version] for m in manifests}
     if json:
         fields = (
@@ -152,15 +153,16 @@ def log(
             "parents",
             "created_at",
         )
-        emit([{field: getattr(m, field) for field in fields} | {"tags": labels[m.version]} for m in manifests])
+        told = [{field: getattr(m, field) for field in fields} for m in manifests]
+        emit([t | {"tags": labels[t["version"]], "erased": gone[f"{name}@v{t['version']}"]} for t in told])
         return
-    columns = ["version", "branch", "from", "as of", "train", "held out", "of", "filter", "digest", "tags"]
+    columns = ["version", "branch", "from", "as of", "train", "held out", "erased", "of", "filter", "digest", "tags"]
     rows = []
     for m in manifests:
         sides = (m.splits.get("train", 0), m.splits.get("heldout", 0))
         moment = f"{m.as_of:%Y-%m-%d %H:%M}"
         parents = ", ".join(f"v{parent}" for parent in m.parents)
-        about = (m.candidates, m.recipe["filter"], m.digest[:8], labels[m.version])
+        about = (gone[m.ref] or "", m.candidates, m.recipe["filter"], m.digest[:8], labels[m.version])
         rows.append((f"v{m.version}", m.branch, parents, moment, *sides, *about))
     table(name, columns, rows)
 

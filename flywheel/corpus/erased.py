@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
@@ -70,6 +71,15 @@ def notes(home: Home, of: Manifest) -> list[Note]:
         Note(erasure=id, at=erasures[id].begun_at, rows=rows, candidates=candidates)
         for id, (candidates, rows, _) in counted(home, of, list(erasures.values())).items()
     ]
+
+
+def told(home: Home) -> Counter[str]:
+    """How many of its rows each version has lost, by its name as in `NAME@v3`, as the records of erasures tell it."""
+    rows: Counter[str] = Counter()
+    for record in records(home):
+        for affected in record.versions:
+            rows[affected.ref] += affected.rows
+    return rows
 
 
 def counted(home: Home, of: Manifest, erasures: list[Erasure]) -> dict[str, tuple[int, int, int]]:

@@ -55,7 +55,9 @@ def forget(
     if asked.pattern and re.search(asked.pattern, because):
         raise FlywheelError("the reason stays in the record: write it without the texts that are to be forgotten")
     finish(home, now)
-    look(home, asked, workspace)
+    known = Asked(trajectories=asked.trajectories)
+    if known.trajectories or not asked.subjects:
+        look(home, known, workspace)  # an id that is nowhere changes nothing
     done = []
     with _alone(home):
         for name in _workspaces(home, workspace):
