@@ -67,7 +67,8 @@ def outcomes(home: Home, config: WheelConfig, day: date) -> Facts:
         by_signal = table.group_by(["signal", "value"], use_threads=False).aggregate([([], "count_all")])
         known = lag.curves(home, config.workspace, versioning.spec(config).reward_policy, _end(day))
         plot = home.outcomes / "plots" / f"{config.workspace}-{day.isoformat()}.png"
-        lag.draw(known, plot)
+        if not plot.exists():
+            lag.draw(known, plot)
     rows = sorted(by_signal.to_pylist(), key=lambda r: (r["signal"], r["value"]))
     return Facts(
         digest=_digest(table, "id", "arrived_at"),
