@@ -5,19 +5,20 @@ import shutil
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from flywheel import artifacts
+from flywheel import artifacts, warehouse
+from flywheel.capture import workspaces
 from flywheel.capture.erasure import records, unfinished
 from flywheel.capture.settle import settle
 from flywheel.capture.traces import Asked
 from flywheel.corpus.manifest import versions
 from flywheel.corpus.verify import verify
 from flywheel.release.descent import marks
-from flywheel.schema import FlywheelError
+from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 from flywheel.wheel.forget import finish, forget, look
 from flywheel_tests.corpus.conftest import WEDNESDAY
@@ -140,7 +141,35 @@ def test_what_is_nowhere_or_was_erased_before_is_told(forgotten):
         look(forgotten, Asked())
 
 
+def test_others_go_on_recording_meanwhile(home: Home):
+    workspaces.create(home, "desk")
+    command = [sys.executable, "-m", "flywheel_tests.capture.writer", str(home.root), "w"]
+    acknowledged: list[str] = []
+    gone: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            id, what = line.split()
+            acknowledged += [id] if what == "end" else []
+            if what == "end" and len(acknowledged) in (3, 20, 40):
+                # The last is in its journal alone, the one before it perhaps settled.
+                forget(home, Asked(trajectories=tuple(acknowledged[-2:])))
+                gone += acknowledged[-2:]
+                settle(home, "desk", datetime.now(UTC))
+            if len(acknowledged) == 60:
+                break
+        process.kill()
+        acknowledged += [line.split()[0] for line in process.stdout if line.endswith(" end\n")]
+    settle(home, "desk", datetime.now(UTC) + timedelta(days=1))
+    stored = warehouse.read(home.captures, TRAJECTORIES)["id"].to_pylist()
+    assert set(acknowledged) - set(stored) == set(gone)
+    assert len(stored) == len(set(stored)) and not set(stored) & set(gone)
+    assert not {*warehouse.read(home.outcomes, OUTCOMES)["trajectory_id"].to_pylist()} & set(gone)
+    assert warehouse.read(home.quarantine, QUARANTINE).num_rows <= 1  # the line that the kill may have cut
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_kills_at_any_moment_leave_no_trace(filled: Home, tmp_path: Path):
     undisturbed = again(filled, tmp_path / "undisturbed")
     expected = state(undisturbed)
