@@ -36,7 +36,7 @@ def gate(
         flywheel gate latest --candidate sft-09ab --champion dpo-4f1c
     """
     from flywheel.evaluate import report as reports
-    from flywheel.release import registry
+    from flywheel.release import descent, registry
     from flywheel.release.gate import Rules, decide
 
     home = settings.home()
@@ -67,6 +67,8 @@ def gate(
     else:
         title = f"{'promote' if verdict.promote else 'keep the champion'}: {chosen.name}, report {report.id}"
         table(title, ("rule", "passed", "detail"), ((r.rule, r.passed, r.detail) for r in verdict.reasons))
+        for mark in descent.marks(home.policies / chosen.policy_id) if chosen.policy_id else ():
+            say(f"{chosen.policy_id} {mark}")
     if not verdict.promote:
         raise typer.Exit(1)
 
