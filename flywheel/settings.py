@@ -29,7 +29,7 @@ class Home(msgspec.Struct, frozen=True):
     """The data folder and the place of everything in it. Nothing is created until it is written."""
 
     root: Path
-    # Where captures, outcomes, derived tables and corpora lie instead: a place on an object store.
+    # Where instead what all machines share lies, and what grows with the traffic: a place on an object store.
     store: Path | None = None
 
     @property
@@ -54,7 +54,7 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def workspaces(self) -> Path:
-        return self.root / "workspaces"
+        return self.data / "workspaces"
 
     @property
     def corpora(self) -> Path:
@@ -71,7 +71,7 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def erasures(self) -> Path:
-        return self.root / "erasures"
+        return self.data / "erasures"
 
     @property
     def trees(self) -> Path:

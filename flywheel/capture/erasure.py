@@ -99,6 +99,10 @@ def records(home: Home, workspace: str | None = None) -> list[Erasure]:
         return []
     found = []
     for path in sorted(home.erasures.glob("*.json")):
+        if artifacts.remote(path):
+            # Whether it was written anew cannot be told from what a store says of it.
+            found.append(_read.__wrapped__(path, 0, 0))
+            continue
         stat = path.stat()
         found.append(_read(path, stat.st_mtime_ns, stat.st_ino))
     return [record for record in found if workspace in (None, record.workspace)]

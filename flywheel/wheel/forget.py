@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 import msgspec
@@ -107,10 +106,6 @@ def _workspaces(home: Home, workspace: str | None) -> Sequence[str]:
     return workspaces.names(home) if workspace is None else [workspaces.require(home, workspace).name]
 
 
-@contextmanager
-def _alone(home: Home) -> Iterator[None]:
+def _alone(home: Home) -> AbstractContextManager[object]:
     """One erasure at a time; whoever dies lets go."""
-    home.erasures.mkdir(parents=True, exist_ok=True)
-    with (home.erasures / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return artifacts.held(home.erasures / ".lock")

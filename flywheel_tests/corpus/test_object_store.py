@@ -199,3 +199,8 @@ def test_the_commands(far, tmp_path, monkeypatch):
     assert flywheel("corpus", "verify", "desk")["whole"]
     [rows] = (far.derived / "desk").glob("rows-*.lance")
     assert lance.dataset(str(rows)).to_table(columns=["id"]).to_pylist() == [second]
+    # Another machine, which has nothing but the address.
+    monkeypatch.setenv("FLYWHEEL_HOME", str(tmp_path / "another machine"))
+    assert flywheel("workspace", "list")[0]["name"] == "desk"
+    [again] = flywheel("ingest", str(chats), "-w", "desk")["files"]
+    assert (again["added"], again["erased"]) == (0, 1)
