@@ -10,7 +10,7 @@ from flywheel.capture import forget as captures
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.erasure import Affected, Erasure
 from flywheel.capture.traces import Asked, find
-from flywheel.corpus import erased, forget, renderings, segments, store
+from flywheel.corpus import erased, forget, store
 from flywheel.corpus.decisions import decisions
 from flywheel.corpus.diff import diff
 from flywheel.corpus.history import why
@@ -18,6 +18,7 @@ from flywheel.corpus.manifest import branches, manifest
 from flywheel.corpus.rebuild import rebuild
 from flywheel.corpus.selection import selected
 from flywheel.corpus.snapshot import branch, snapshot
+from flywheel.corpus.streaming import renderings, segments
 from flywheel.corpus.verify import verify
 from flywheel.curate import derived, prepared
 from flywheel.schema import Step
@@ -88,9 +89,9 @@ def test_versions_that_had_an_erased_row_stand_and_have_a_successor(jane):
     before = {version: manifest(jane, "support", version) for version in (1, 2, 3)}
     done = erase(jane, JANE)
     assert done.versions == (
-        Affected(ref="support@v1", candidates=2, rows=2, trained=2, successor="support@v4"),
-        Affected(ref="support@v2", candidates=2, rows=1, trained=1, successor="support@v4"),
-        Affected(ref="support@v3", candidates=2, rows=2, trained=2, successor="support@v5"),
+        Affected(ref="support@v1", candidates=2, rows=2, trained=1, successor="support@v4"),
+        Affected(ref="support@v2", candidates=2, rows=1, trained=0, successor="support@v4"),
+        Affected(ref="support@v3", candidates=2, rows=2, trained=1, successor="support@v5"),
     )
     assert branches(jane, "support") == {"main": 4, "all": 5}
     assert {version: manifest(jane, "support", version) for version in (1, 2, 3)} == before
