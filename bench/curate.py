@@ -150,7 +150,7 @@ def run(root: Path, sizes: list[int], runs: int) -> list[dict[str, Any]]:
 
 
 def growth(rows: list[dict[str, Any]]) -> str:
-    """How time, CPU and memory grow, in a sentence: over all sizes, and over the last step, where constants weigh least."""
+    """How time, CPU and memory grow: over all sizes, and over the last step, where constants weigh least."""
     if len(rows) < 2:
         return ""
     sizes = [row["trajectories"] for row in rows]
@@ -160,10 +160,10 @@ def growth(rows: list[dict[str, Any]]) -> str:
     )
     per_row = (values["peak"][-1] - values["peak"][-2]) / (sizes[-1] - sizes[-2])
     return (
-        f"Log-log slope from {sizes[0]:,} to {sizes[-1]:,}: {overall['seconds']:.2f} in time (asked for: at most 1.1) and "
-        f"{overall['cpu']:.2f} in CPU; from {sizes[-2]:,} on {last['seconds']:.2f} and {last['cpu']:.2f}. Peak memory "
-        f"grows by {per_row:,.0f} bytes a trajectory from there on ({last['peak']:.2f}): a decision and what it is made "
-        "of is held for each candidate, content is not."
+        f"Log-log slope from {sizes[0]:,} to {sizes[-1]:,}: {overall['seconds']:.2f} in time (asked for: at most "
+        f"1.1) and {overall['cpu']:.2f} in CPU; from {sizes[-2]:,} on {last['seconds']:.2f} and {last['cpu']:.2f}. Peak memory "
+        f"grows by {per_row:,.0f} bytes a trajectory from there on ({last['peak']:.2f}): a decision and what it is "
+        "made of is held for each candidate, content is not."
     )
 
 

@@ -18,7 +18,7 @@ from flywheel import warehouse
 from flywheel.capture import workspaces
 from flywheel.capture.ingest import ingest
 from flywheel.capture.redact import Redactor
-from flywheel.corpus.search import Index, Mode
+from flywheel.corpus.retrieval.search import Index, Mode
 from flywheel.curate import embeddings
 from flywheel.schema import TRAJECTORIES, FlywheelError
 from flywheel.settings import Home

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from bench import measure, relevance, traffic
 from flywheel import artifacts, warehouse
 from flywheel.capture import workspaces
-from flywheel.corpus.search import Index
+from flywheel.corpus.retrieval.search import Index
 from flywheel.curate import derived, embeddings, terms
 from flywheel.curate.fingerprint import EPISODE
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError

@@ -28,7 +28,7 @@ from flywheel.capture.settle import settle
 from flywheel.corpus import query, store
 from flywheel.corpus.manifest import manifest, versions
 from flywheel.corpus.snapshot import branch, snapshot
-from flywheel.corpus.stream import stream
+from flywheel.corpus.streaming.stream import stream
 from flywheel.corpus.verify import verify
 from flywheel.curate.spec import Spec
 from flywheel.schema import FlywheelError

@@ -35,11 +35,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from bench import measure
-from flywheel.corpus import kept, segments, sequences, texts, tokens
-from flywheel.corpus.dataset import CorpusBatches, CorpusLoader
-from flywheel.corpus.order import BLOCK, WINDOW, Order
-from flywheel.corpus.sequences import Sequences
-from flywheel.corpus.texts import Texts
+from flywheel.corpus.streaming import kept, segments, sequences, texts, tokens
+from flywheel.corpus.streaming.dataset import CorpusBatches, CorpusLoader
+from flywheel.corpus.streaming.order import BLOCK, WINDOW, Order
+from flywheel.corpus.streaming.sequences import Sequences
+from flywheel.corpus.streaming.texts import Texts
 
 Array = np.ndarray[Any, Any]
 # A stream of batches without end.

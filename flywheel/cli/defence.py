@@ -27,14 +27,15 @@ def audit(
 
     Example: flywheel corpus audit airline@v2 --json
     """
-    from flywheel.corpus import defence, reference
+    from flywheel.corpus import reference
+    from flywheel.corpus.defence import graduation
     from flywheel.corpus.manifest import manifest
 
     of = manifest(home(), *reference.parse(version))
-    found = defence.audit(home(), of)
-    offending = defence.rows(home(), of).to_pylist()
-    words = defence.graduations(home(), of)
-    free = defence.graduated(home(), of)
+    found = graduation.audit(home(), of)
+    offending = graduation.rows(home(), of).to_pylist()
+    words = graduation.graduations(home(), of)
+    free = graduation.graduated(home(), of)
     if json:
         emit({"verdict": found, "graduated": free, "graduations": words, "rows": offending})
     else:
@@ -69,11 +70,12 @@ def graduate(
 
     Example: flywheel corpus graduate airline@v2 --by Ada --because 'The new phrase is our summer campaign.'
     """
-    from flywheel.corpus import defence, reference
+    from flywheel.corpus import reference
+    from flywheel.corpus.defence import graduation
     from flywheel.corpus.manifest import manifest
 
     of = manifest(home(), *reference.parse(version))
-    said = defence.graduate(home(), of, by=by, because=because, at=datetime.now(UTC))
+    said = graduation.graduate(home(), of, by=by, because=because, at=datetime.now(UTC))
     if json:
         emit(said)
         return

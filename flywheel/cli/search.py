@@ -11,7 +11,7 @@ from flywheel.cli.output import Json, emit, progress, say, table
 from flywheel.settings import home
 
 if TYPE_CHECKING:
-    from flywheel.corpus.search import Found
+    from flywheel.corpus.retrieval.search import Found
 
 
 @app.command()
@@ -50,7 +50,7 @@ def search(
     """
     from flywheel.corpus import reference
     from flywheel.corpus.manifest import manifest
-    from flywheel.corpus.search import Index
+    from flywheel.corpus.retrieval.search import Index
     from flywheel.curate import embeddings
     from flywheel.schema import FlywheelError
 

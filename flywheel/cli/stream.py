@@ -50,7 +50,7 @@ def stream(
     Example: flywheel stream airline@main --where "task_type = 'refund' AND n_steps < 20"
     """
     from flywheel.corpus import reference
-    from flywheel.corpus.stream import stream as read
+    from flywheel.corpus.streaming.stream import stream as read
 
     rows = read(home(), *reference.parse(version), split=split, where=where, seed=seed)
     shown = _plain(rows) if tokenizer is None else _decoded(rows, _load(tokenizer), max_tokens)
@@ -86,7 +86,7 @@ def tokenize(
 
     from flywheel.corpus import reference
     from flywheel.corpus.manifest import manifest
-    from flywheel.corpus.stream import tokens_of
+    from flywheel.corpus.streaming.stream import tokens_of
 
     of = manifest(home(), *reference.parse(version))
     began = time.perf_counter()
@@ -115,7 +115,7 @@ def tokenize(
 def _plain(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     import msgspec
 
-    from flywheel.corpus.stream import steps_of
+    from flywheel.corpus.streaming.stream import steps_of
     from flywheel.views.chatml import spans
 
     for row in rows:
@@ -124,7 +124,7 @@ def _plain(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _decoded(rows: Iterator[dict[str, Any]], tokenizer: Any, max_tokens: int) -> Iterator[dict[str, Any]]:
-    from flywheel.corpus.stream import steps_of
+    from flywheel.corpus.streaming.stream import steps_of
     from flywheel.views.window import windows
 
     for row in rows:

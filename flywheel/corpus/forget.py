@@ -9,9 +9,11 @@ import pyarrow as pa
 
 from flywheel import artifacts, warehouse
 from flywheel.capture.erasure import Affected, Erasure
-from flywheel.corpus import defence, erased, segments
+from flywheel.corpus import erased
+from flywheel.corpus.defence import graduation
 from flywheel.corpus.manifest import Manifest, folder, load, locked, names, versions
 from flywheel.corpus.snapshot import snapshot
+from flywheel.corpus.streaming import segments
 from flywheel.curate import derived
 from flywheel.schema import TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
@@ -81,7 +83,7 @@ def _readable(home: Home, name: str) -> list[Manifest]:
 
 def _forget_verdict(home: Home, of: Manifest) -> None:
     with locked(home, of.name):
-        path = defence.place(home, of)
+        path = graduation.place(home, of)
         path.unlink(missing_ok=True)
         path.with_suffix(".parquet").unlink(missing_ok=True)
         artifacts.sweep(folder(home, of.name))

@@ -186,8 +186,8 @@ def _decisions(connection: duckdb.DuckDBPyConnection, spec: Spec) -> pa.Table:
             SELECT trajectory_id, content_digest, reason IN ('kept', 'held out') AS kept, split, reason,
                 CASE reason
                     WHEN 'pending' THEN strftime(matures_at, '%Y-%m-%dT%H:%M:%SZ')
-                    WHEN 'conflicting' THEN array_to_string(list_sort(list_distinct(list_transform(
-                        list_filter(signals, lambda heard: heard.role = 'conflict'), lambda heard: heard.signal))), ', ')
+                    WHEN 'conflicting' THEN array_to_string(list_sort(list_distinct(list_transform(list_filter(
+                        signals, lambda heard: heard.role = 'conflict'), lambda heard: heard.signal))), ', ')
                     WHEN 'unlabelled' THEN
                         array_to_string(list_filter($awaited, lambda name: NOT list_contains(names, name)), ', ')
                     WHEN 'capped' THEN over_cap

@@ -47,7 +47,8 @@ def rows(home: Home, described: dict[str, Any]) -> pa.Table:
     """
     if "trajectories" in described:
         return pq.read_table(described["trajectories"])
-    from flywheel.corpus import defence, erased, store
+    from flywheel.corpus import erased, store
+    from flywheel.corpus.defence import graduation
     from flywheel.corpus.manifest import manifest
 
     of = manifest(home, described["corpus"], described["version"])
@@ -56,7 +57,7 @@ def rows(home: Home, described: dict[str, Any]) -> pa.Table:
             f"{of.ref} is not whole any more: {'; '.join(notes)}. Train on the version that was made without them: "
             f"flywheel corpus log {of.name}"
         )
-    defence.require_graduated(home, of)
+    graduation.require_graduated(home, of)
     return store.rows(home, described["corpus"], described["version"], "train")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flywheel.corpus import defence, store
-from flywheel.corpus.findings import Finding
+from flywheel.corpus import store
+from flywheel.corpus.defence import graduation
+from flywheel.corpus.defence.findings import Finding
 from flywheel.corpus.manifest import manifest as manifest_of
 from flywheel.corpus.rebuild import rebuild
 from flywheel.curate import derived, prepared
@@ -71,8 +72,8 @@ def reproducible(home: Home, config: WheelConfig, version: Version) -> list[Row]
 def defended(home: Home, config: WheelConfig, version: Version) -> list[Row]:
     """What holds the version, until a person lets it graduate."""
     of = manifest_of(home, config.corpus, version.number)
-    found = defence.audit(home, of)
-    if defence.graduated(home, of):
+    found = graduation.audit(home, of)
+    if graduation.graduated(home, of):
         return []
     return [finding_row(finding) for finding in found.findings if finding.level == "hold"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from flywheel import environments, warehouse
 from flywheel.capture.settle import settle
-from flywheel.corpus import defence
 from flywheel.corpus.decisions import relation
+from flywheel.corpus.defence import graduation
 from flywheel.corpus.diff import diff
 from flywheel.corpus.manifest import Manifest, load, manifest, versions
 from flywheel.corpus.rebuild import rebuild
@@ -77,7 +77,7 @@ def facts(home: Home, config: WheelConfig, version: Version) -> Facts:
         },
         tables={
             "reasons": [{"reason": reason, "rows": n} for reason, n in sorted(of.reasons.items())],
-            "defence": [checks.finding_row(finding) for finding in defence.audit(home, of).findings],
+            "defence": [checks.finding_row(finding) for finding in graduation.audit(home, of).findings],
             **_differences(home, of),
         },
         plots={"in and out": plot},

@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 from flywheel import artifacts, warehouse
 from flywheel.capture import Recorder
 from flywheel.capture.traces import Asked
-from flywheel.corpus import renderings, segments, store
+from flywheel.corpus import store
 from flywheel.corpus.decisions import decisions
 from flywheel.corpus.manifest import manifest, versions
 from flywheel.corpus.selection import selected
 from flywheel.corpus.snapshot import branch, snapshot
+from flywheel.corpus.streaming import renderings, segments
 from flywheel.curate import fingerprint
 from flywheel.curate.derived import bring
 from flywheel.curate.spec import NearDuplicates

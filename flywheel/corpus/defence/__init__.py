@@ -1,0 +1,1 @@
+"""Defence: each version is examined before it may be trained on."""

@@ -1,0 +1,1 @@
+"""Retrieval: trajectories like a task, by their words and by vectors."""

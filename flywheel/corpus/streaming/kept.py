@@ -1,0 +1,88 @@
+"""What is kept of the conversations of a selection: one canonical order of it, read where it lies."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from flywheel import warehouse
+from flywheel.corpus.streaming import segments
+from flywheel.corpus.streaming.order import Positions
+
+# What a selection is known by.
+KEYS = pa.schema([("trajectory_id", pa.string()), ("content_digest", pa.string())])
+
+
+class Kept(ABC):
+    """Items in order of trajectory_id: sequences of tokens, or texts. `found` is what `find` gives of them.
+
+    `lengths` say how long each is, `keys` what it is. `name` says what they are together: equal names, equal items.
+    Files are mapped when they are first read, so it can be sent to other processes, or be inherited, at any time.
+    """
+
+    def __init__(self, name: str, files: Sequence[Path], found: pa.Table, length: str, keys: Sequence[str]) -> None:
+        self.name, self.files = name, list(files)
+        self.keys = found.select(list(keys)).combine_chunks()
+        self.lengths: Positions = found[length].to_numpy().astype(np.int64)
+        self._segment: np.ndarray[Any, np.dtype[np.int32]] = found["segment"].to_numpy()
+        self._start: Positions = found["start"].to_numpy()
+        self._mapped: dict[int, Any] = {}
+
+    @abstractmethod
+    def batch(self, positions: Positions, *, packed: bool = False, trained: bool = True) -> dict[str, Any]:
+        """Some items as one batch; with `trained` off, one that nothing is learned from."""
+
+    @abstractmethod
+    def _columns(self, batch: pa.RecordBatch) -> Any:
+        """What is read of a segment."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_mapped": {}}
+
+    def _places(self, positions: Positions) -> list[tuple[Any, int, int]]:
+        """For each item what is read of its segment, and where it begins and ends there."""
+        starts = self._start[positions]
+        places = zip(
+            self._segment[positions].tolist(),
+            starts.tolist(),
+            (starts + self.lengths[positions]).tolist(),
+            strict=True,
+        )
+        mapped = self._mapped
+        return [(mapped[s] if s in mapped else self._read(s), start, end) for s, start, end in places]
+
+    def _read(self, segment: int) -> Any:
+        """What is read of a segment, mapped when it is first wanted."""
+        if segment not in self._mapped:
+            self._mapped[segment] = self._columns(segments.opened(self.files[segment]))
+        return self._mapped[segment]
+
+
+def find(files: Sequence[Path], keys: pa.Table, index: pa.Schema, size: str, order: str) -> pa.Table:
+    """What segments hold of conversations: rows of `index` with trajectory_id, segment, and start.
+
+    `size` is the column that says how much of the values of its segment a row takes; `start` is where that begins.
+    Ordered by trajectory_id and the column `order`.
+    """
+    held = segments.index(files, index)
+    segment = held["segment"].to_numpy()
+    sizes = held[size].to_numpy().astype(np.int64)
+    begins = np.cumsum(sizes) - sizes
+    starts = begins - np.append(begins, 0)[np.searchsorted(segment, np.arange(len(files)))][segment]
+    with warehouse.connect() as connection:
+        connection.register("keys", keys.select(KEYS.names))
+        connection.register("held", held.append_column("start", pa.array(starts)))
+        return connection.sql(
+            f"""
+            SELECT trajectory_id, held.* EXCLUDE (row) FROM keys JOIN held USING (content_digest)
+            ORDER BY trajectory_id, "{order}"
+            """
+        ).to_arrow_table()

@@ -1,0 +1,1 @@
+"""Defence: what is planted is found, and what is clean goes through."""

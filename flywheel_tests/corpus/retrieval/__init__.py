@@ -1,0 +1,1 @@
+"""Retrieval: words, vectors, ranks, excerpts."""

@@ -1,0 +1,1 @@
+"""Streaming: order, packing, tokens, loaders."""
