@@ -85,7 +85,7 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hashed(salt: str, text: str) -> str:
-    """SHA-256 of a salt and a text; `_sql_hash` is the same in SQL."""
+    """SHA-256 of a salt and a text; `Tombstones.erasure_sql` takes it in SQL."""
     return hashlib.sha256(f"{salt}\x1f{text}".encode()).hexdigest()
 
 
