@@ -161,9 +161,9 @@ def growth(rows: list[dict[str, Any]]) -> str:
     per_row = (values["peak"][-1] - values["peak"][-2]) / (sizes[-1] - sizes[-2])
     return (
         f"Log-log slope from {sizes[0]:,} to {sizes[-1]:,}: {overall['seconds']:.2f} in time (asked for: at most "
-        f"1.1) and {overall['cpu']:.2f} in CPU; from {sizes[-2]:,} on {last['seconds']:.2f} and {last['cpu']:.2f}. Peak memory "
-        f"grows by {per_row:,.0f} bytes a trajectory from there on ({last['peak']:.2f}): a decision and what it is "
-        "made of is held for each candidate, content is not."
+        f"1.1) and {overall['cpu']:.2f} in CPU; from {sizes[-2]:,} on {last['seconds']:.2f} and {last['cpu']:.2f}. "
+        f"Peak memory grows by {per_row:,.0f} bytes a trajectory from there on ({last['peak']:.2f}): a decision and "
+        "what it is made of is held for each candidate, content is not."
     )
 
 
