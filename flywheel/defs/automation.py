@@ -111,8 +111,9 @@ class Cursor(msgspec.Struct, frozen=True):
 def late_outcomes(context: dg.SensorEvaluationContext, wheel: Wheel) -> dg.SensorResult | dg.SkipReason:
     """Asks for a new version once late outcomes have changed enough verdicts on the newest one, or long enough ago.
 
-    It changes nothing itself: journals that hold unsettled records are settled by a run of their day. A run that
-    failed is not asked for again: execute it again, or backfill its version; what arrives later makes the next one.
+    It changes nothing itself: journals that hold unsettled records are settled by a run of their day, and before a
+    version is made, a run of today shows on its partition what arrived. A run that failed is not asked for again:
+    execute it again, or backfill its version; what arrives later makes the next one.
     """
     home, config = wheel.home, wheel.config
     if simulation.under_way(home):
@@ -147,12 +148,13 @@ def late_outcomes(context: dg.SensorEvaluationContext, wheel: Wheel) -> dg.Senso
     return dg.SensorResult(
         dynamic_partitions_requests=[versions.build_add_request([key])],
         run_requests=[
+            dg.RunRequest(job_name="day", run_key=f"heard-{stored}", partition_key=now.date().isoformat()),
             dg.RunRequest(
                 job_name="turn",
                 run_key=f"{newest.key}:{stored}",
                 partition_key=key,
                 tags={"flywheel/reason": f"{changes.rows} verdicts on v{newest.number} changed"},
-            )
+            ),
         ],
         cursor=looked,
     )

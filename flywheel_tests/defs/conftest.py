@@ -125,6 +125,13 @@ def served(turned: Turned, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.copytree(turned.home.root, home.root)
     record_an_episode(home, datetime.now(UTC) - timedelta(days=2))
     miss_a_tick(home, "nightly", "30 0 * * *")
+    with serving(home) as found:
+        yield found
+
+
+@contextmanager
+def serving(home: Home) -> Iterator[Served]:
+    """`flywheel ui` over a data folder; it ends with the block, and what it started with it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -93,8 +93,8 @@ def test_a_version_shows_its_rows_its_reasons_and_its_plot(visit, served):
 
 
 def test_checks_are_green(visit):
-    shown = visit.see("/assets/corpus?view=checks", "leakage", "reproducible", "schema", "Passed")
-    assert shown.count("Succeeded") == 3
+    shown = visit.see("/assets/corpus?view=checks", "defence", "leakage", "reproducible", "schema", "Passed")
+    assert shown.count("Succeeded") == 4
     assert visit.is_calm()
 
 

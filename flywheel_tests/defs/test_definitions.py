@@ -31,6 +31,7 @@ WHEEL = {
 BLOCKING_CHECKS = {
     "captures:captures_schema",
     "corpus:schema",
+    "corpus:defence",
     "corpus:leakage",
     "corpus:reproducible",
     "evaluation:gate",

@@ -19,8 +19,10 @@ from flywheel_tests.defs.conftest import ROOT, Served, environment, eventually, 
 pytestmark = pytest.mark.slow
 
 BACKFILL = """
-mutation($versions: [String!]) {
-  launchPartitionBackfill(backfillParams: {assetSelection: [{path: ["corpus"]}], partitionNames: $versions}) {
+mutation($first: String!, $last: String!) {
+  launchPartitionBackfill(backfillParams: {
+    partitionsByAssets: [{assetKey: {path: ["corpus"]}, partitions: {range: {start: $first, end: $last}}}]
+  }) {
     __typename
     ... on LaunchBackfillSuccess { backfillId }
     ... on PythonError { message }
@@ -100,15 +102,20 @@ def _ticks(served: Served):
         return instance.get_ticks(state.instigator_origin_id, state.selector_id)
 
 
-def test_a_version_rebuilt_by_a_graphql_backfill_is_the_same(served):
-    version = _keys(served)[0]
-    launched = served.ask(BACKFILL, versions=[version])["launchPartitionBackfill"]
+def test_a_range_of_versions_rebuilt_by_one_backfill_is_the_same(served):
+    first, last = _keys(served)[:2]
+    before = {version: _made(served, version) for version in (first, last)}
+    launched = served.ask(BACKFILL, first=first, last=last)["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
-    [run] = eventually(
-        lambda: _runs(served, None, **{"dagster/backfill": launched["backfillId"]}), "the backfill's run"
-    )
-    eventually(lambda: _made(served, version, run.run_id), "the version made again")
-    assert set(_made(served, version)) == {manifest(served.home, "corpus", 1).digest}
+
+    def remade() -> dict[str, dg.DagsterRun]:
+        runs = _runs(served, None, **{"dagster/backfill": launched["backfillId"]})
+        return {run.tags["dagster/partition"]: run for run in runs if run.is_success}
+
+    eventually(lambda: remade().keys() == before.keys(), "the backfill's runs of both versions")
+    for number, version in enumerate(before, start=1):
+        [again] = _made(served, version, remade()[version].run_id)
+        assert {again, *before[version]} == {manifest(served.home, "corpus", number).digest}
 
 
 def test_a_version_rebuilt_from_the_command_line_is_the_same(served):
