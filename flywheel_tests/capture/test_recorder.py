@@ -216,6 +216,7 @@ def test_threads_may_share_a_recorder(desk: Home) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe:UserWarning")  # which other tests have imported
 def test_a_fork_writes_a_journal_of_its_own(desk: Home) -> None:
     recorder = Recorder(desk, "desk", agent="bot")
     with recorder.trajectory(task_id="1", id="parent") as recording:
