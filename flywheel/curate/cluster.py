@@ -73,7 +73,7 @@ def connected() -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         raise FlywheelError(
             f"no connection to Ray at {address or 'a cluster of our own'} ({str(error).splitlines()[0]}); "
-            "see whether it runs (ray status), or leave --engine out"
+            "see whether it runs (ray status), and set RAY_AUTH_MODE as it is set there; or leave --engine out"
         ) from error
     try:
         yield
