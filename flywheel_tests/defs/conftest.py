@@ -33,6 +33,7 @@ working_days = 3
 aftermath_days = 2
 episodes_a_day = 400
 quiet_seconds = 2
+late_share = 0.0
 sft_steps = 70
 tree_tasks = 40
 tree_nodes = 16
