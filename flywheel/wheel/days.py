@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flywheel import warehouse
+from flywheel import artifacts, warehouse
 from flywheel.capture.settle import settle
 from flywheel.outcomes import lag
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError
@@ -87,7 +87,7 @@ def schema_failures(home: Home, config: WheelConfig) -> list[Row]:
     return [
         {"file": path.name, "columns": str(found.names)}
         for path in warehouse.files(home.captures, config.workspace)
-        if not (found := pq.read_schema(path)).equals(TRAJECTORIES)
+        if not (found := pq.read_schema(artifacts.source(path))).equals(TRAJECTORIES)
     ]
 
 
