@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 
 import lance
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from flywheel.corpus.gc import collect
 from flywheel.corpus.manifest import load, manifest, versions
 from flywheel.corpus.rebuild import rebuild
 from flywheel.corpus.snapshot import branch, snapshot
+from flywheel.corpus.streaming.stream import texts_of
 from flywheel.corpus.verify import verify
 from flywheel.curate.spec import NearDuplicates, Spec
 from flywheel.schema import FlywheelError
@@ -85,7 +87,9 @@ def test_versions_are_those_of_a_folder(home, far):
         other = branch(place, "support", "strict", SPEC)
         assert [verify(place, "support", version) for version in (1, 2, 3)] == [[], [], []]
         rows = store.rows(place, "support")
-        made.append([said(first), said(second), said(other), decisions.decisions(place, second), rows])
+        texts = texts_of(place, second)
+        read = texts.batch(np.arange(len(texts)))["text"]
+        made.append([said(first), said(second), said(other), decisions.decisions(place, second), rows, read])
     assert made[0] == made[1]
     assert not far.root.joinpath("captures").exists()
     assert not far.root.joinpath("corpora").exists()
