@@ -75,11 +75,33 @@ def outcomes(home: Home, config: WheelConfig, day: date) -> Facts:
         counts={"outcomes": table.num_rows},
         tables={
             "signals": [_renamed(r) for r in rows],
+            "of episodes of earlier days": _late(home, config, table, day),
             "arrival lag in hours": known.lags.to_pylist(),
             "what waiting would have changed": known.waits.to_pylist(),
         },
         plots={"arrival lag": plot},
     )
+
+
+def _late(home: Home, config: WheelConfig, heard: pa.Table, day: date) -> list[Row]:
+    """The day's outcomes of episodes that had arrived before it, the latest first."""
+    with warehouse.connect() as connection:
+        connection.register("heard", heard)
+        rows = connection.sql(
+            f"""
+            WITH episodes AS (
+                SELECT id, min(arrived_at) AS arrived_at
+                FROM {warehouse.scan_sql(home.captures, TRAJECTORIES, config.workspace)}
+                WHERE arrived_at < $midnight GROUP BY id
+            )
+            SELECT trajectory_id AS trajectory, signal, value, source,
+                round(date_diff('second', e.arrived_at, h.arrived_at) / 3600, 1) AS "hours late"
+            FROM heard AS h JOIN episodes AS e ON e.id = h.trajectory_id
+            ORDER BY "hours late" DESC, h.id
+            """,
+            params={"midnight": _end(day) - timedelta(days=1)},
+        )
+        return rows.to_arrow_table().to_pylist()
 
 
 def schema_failures(home: Home, config: WheelConfig) -> list[Row]:

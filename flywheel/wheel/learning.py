@@ -19,7 +19,7 @@ from flywheel.train.run import Policy
 from flywheel.wheel import standing
 from flywheel.wheel.config import WheelConfig
 from flywheel.wheel.cycle import timed
-from flywheel.wheel.facts import Facts
+from flywheel.wheel.facts import Facts, Row
 from flywheel.wheel.progress import bar
 from flywheel.wheel.versions import Version, among
 
@@ -96,8 +96,24 @@ def _train(home: Home, version: Version, stage: str, run: Run) -> Facts:
     return Facts(
         digest=trained.weights,
         counts={"policy": trained.id, "examples": about["examples"], "final loss": manifest["loss"]},
+        tables={"made of": _made_of(about)},
         plots={"loss": trained.folder / "loss.png"},
     )
+
+
+def _made_of(lineage: dict[str, Any]) -> list[Row]:
+    """What a policy was made of, each with its digest: the policy it began as, and what it learned from."""
+    rows: list[Row] = []
+    base, data = lineage["base"], lineage.get("data")
+    if "policy" in base:
+        rows.append({"from": base["policy"], "digest": base["digest"]})
+    if data:
+        named = f"{data['corpus']}@v{data['version']}" if "corpus" in data else Path(data["trajectories"]).stem
+        rows.append({"from": named, "digest": data["digest"]})
+    rows += [
+        {"from": f"pairs of {Path(p['path']).parent.name}", "digest": p["digest"]} for p in lineage.get("pairs", ())
+    ]
+    return rows
 
 
 def trees(home: Home, config: WheelConfig, version: Version) -> Facts:
