@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from flywheel import warehouse
@@ -42,14 +44,22 @@ def selected(home: Home, of: Manifest, split: str | None = None, where: str | No
     kept = erased.without(home, of, decisions.where(home, of, side, ", ".join(SELECTED.names)).cast(SELECTED))
     if where is None:
         return kept
+    # No other column can be named than those whose names stand in the condition.
+    columns = [name for name in filters.COLUMNS if name in where.lower()]
+    rows = described(home, of, kept, columns or ["trajectory_id"])
+    return kept.filter(pa.array(filters.Candidates(rows).passing(where)))
+
+
+def described(home: Home, of: Manifest, kept: pa.Table, columns: Sequence[str] = filters.COLUMNS) -> pa.Table:
+    """Columns of `filter.COLUMNS` of kept rows (rows of `SELECTED`), in their order; null where a capture is gone."""
+    known = [name for name in columns if name in kept.column_names]
+    captured = [name for name in columns if name not in known]
+    if not captured:
+        return kept.select(known)
+    dataset = derived.opened(home, of.recipe["workspace"], prepared.ROWS)
     with warehouse.connect() as connection:
-        dataset = derived.opened(home, of.recipe["workspace"], prepared.ROWS)
-        connection.register("kept", kept)
-        connection.register("captured", prepared.light(dataset, of.as_of))
-        rows = connection.sql(
-            f"SELECT {', '.join(filters.COLUMNS)} FROM kept AS k JOIN captured AS c ON c.id = k.trajectory_id"
-        ).to_arrow_table()
-        connection.register("passed", filters.passes(rows, where))
+        connection.register("kept", kept.select(list(dict.fromkeys(("trajectory_id", *known)))))
+        connection.register("captured", prepared.light(dataset, of.as_of, ["id", *captured]))
         return connection.sql(
-            "SELECT k.* FROM kept AS k JOIN passed AS p USING (trajectory_id) WHERE p.passes ORDER BY trajectory_id"
+            f"SELECT {', '.join(columns)} FROM kept LEFT JOIN captured ON id = trajectory_id ORDER BY trajectory_id"
         ).to_arrow_table()

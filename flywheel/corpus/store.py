@@ -44,7 +44,7 @@ def rows(
         FlywheelError: when there is no such version, or its data is missing or damaged.
     """
     found = list(batches(home, manifest(home, name, version), split, columns))
-    return pa.concat_tables(found) if found else _schema(columns).empty_table()
+    return pa.concat_tables(found) if found else schema_of(columns).empty_table()
 
 
 def batches(
@@ -66,20 +66,16 @@ def of_keys(
     home: Home, of: Manifest, keys: pa.Table, columns: Sequence[str] | None = None, size: int = BATCH
 ) -> Iterator[pa.Table]:
     """The rows of a selection (rows of `SELECTED`), in its order, at most `size` at a time."""
-    schema = _schema(columns)
+    schema = schema_of(columns)
     if not keys.num_rows:
         return
     named = keys.rename_columns({"trajectory_id": "id"})
-    captured = [name for name in schema.names if name not in _VERDICTS]
     dataset = derived.opened(home, of.recipe["workspace"], prepared.ROWS)
     at = 0
     try:
-        for table in prepared.batches(dataset, named.select(["id", "content_digest"]), captured or ["id"], size=size):
-            mine = named.slice(at, table.num_rows)
+        for table in prepared.batches(dataset, named.select(["id", "content_digest"]), captured(schema), size=size):
+            yield beside(table, named.slice(at, table.num_rows), schema)
             at += table.num_rows
-            yield pa.table(
-                [mine[name] if name in _VERDICTS else table[name] for name in schema.names], names=schema.names
-            ).cast(schema)
     except (OSError, ValueError) as error:
         raise FlywheelError(
             f"the content of {of.ref} cannot be read ({str(error).splitlines()[0]}); make it again from the captures "
@@ -87,8 +83,20 @@ def of_keys(
         ) from error
 
 
-def _schema(columns: Sequence[str] | None) -> pa.Schema:
+def schema_of(columns: Sequence[str] | None) -> pa.Schema:
+    """The schema of some columns of `ROWS`, all by default."""
     wanted = ROWS.names if columns is None else list(columns)
     if unknown := [column for column in wanted if column not in ROWS.names]:
         raise FlywheelError(f"corpus rows have no column {unknown[0]!r}; they have: {', '.join(ROWS.names)}")
     return pa.schema([ROWS.field(column) for column in wanted])
+
+
+def captured(schema: pa.Schema) -> list[str]:
+    """Which columns of rows come from the captures, at least one; the others are the version's verdicts."""
+    return [name for name in schema.names if name not in _VERDICTS] or ["id"]
+
+
+def beside(captured: pa.Table, verdicts: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of a schema (`schema_of`), made of captured columns and of the verdicts on the same rows."""
+    columns = [(verdicts if name in _VERDICTS else captured)[name] for name in schema.names]
+    return pa.table(columns, names=schema.names).cast(schema)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import duckdb
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from flywheel import warehouse
@@ -34,7 +37,7 @@ COLUMNS = (
 
 
 def passes(candidates: pa.Table, expression: str) -> pa.Table:
-    """Whether each candidate passes: columns trajectory_id and passes (null counts as no).
+    """Whether each candidate passes: columns trajectory_id and passes (null counts as no), in their order.
 
     Only the columns of `COLUMNS` and functions that depend on nothing else may be named, so the answer for a
     row is the same on every day and beside any other rows.
@@ -42,24 +45,44 @@ def passes(candidates: pa.Table, expression: str) -> pa.Table:
     Raises:
         FlywheelError: when the expression cannot be read, names something else, or is not true or false.
     """
-    with warehouse.connect() as connection:
-        named = _check(connection, expression)
-        connection.register("given", candidates.select([name for name in COLUMNS if name in named]))
-        connection.sql("CREATE TABLE candidates AS SELECT * FROM given")
-        connection.unregister("given")
-        connection.sql("SET enable_external_access = false")
-        connection.sql("SET lock_configuration = true")
-        try:
-            answers = connection.sql(f"SELECT trajectory_id, ({expression}\n) AS passes FROM candidates")
-            if answers.types[1] != "BOOLEAN":
-                raise _refused(expression, f"it gives a {answers.types[1]}, not true or false")
-            return answers.project("trajectory_id, coalesce(passes, false) AS passes").to_arrow_table()
-        except duckdb.Error as error:
-            raise _refused(expression, str(error).splitlines()[0]) from error
+    passing = Candidates(candidates).passing(expression)
+    return pa.table({"trajectory_id": candidates["trajectory_id"], "passes": passing})
 
 
-def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> set[str]:
-    """Refuse all but one expression of known columns and functions that are pure; the columns to read."""
+class Candidates:
+    """Candidates (rows with columns of `COLUMNS`, as many as are asked of) held to be asked any number of times."""
+
+    def __init__(self, given: pa.Table) -> None:
+        self._open = ExitStack()
+        self._connection = self._open.enter_context(warehouse.connect())
+        self._connection.register(
+            "candidates",
+            given.select([name for name in COLUMNS if name in given.column_names]).append_column(
+                "place", pa.array(np.arange(len(given)))
+            ),
+        )
+        self._connection.sql("SET enable_external_access = false")
+        self._connection.sql("SET lock_configuration = true")
+        self._lock = Lock()
+
+    def passing(self, expression: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Whether each candidate passes, in their order; as `passes` says."""
+        with self._lock:
+            _check(self._connection, expression)
+            try:
+                answers = self._connection.sql(f"SELECT place, ({expression}\n) AS passes FROM candidates")
+                if answers.types[1] != "BOOLEAN":
+                    raise _refused(expression, f"it gives a {answers.types[1]}, not true or false")
+                found = answers.project("place, coalesce(passes, false) AS passes").to_arrow_table()
+            except duckdb.Error as error:
+                raise _refused(expression, str(error).splitlines()[0]) from error
+        passing = np.zeros(len(found), np.bool_)
+        passing[found["place"].to_numpy()] = found["passes"].to_numpy()
+        return passing
+
+
+def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> None:
+    """Refuse all but one expression of known columns and functions that are pure."""
     text = connection.execute("SELECT json_serialize_sql($q)", {"q": f"SELECT ({expression}\n)"}).fetchall()[0][0]
     parsed = msgspec.json.decode(text)
     if parsed["error"]:
@@ -67,20 +90,17 @@ def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> set[str]:
     nodes = [statement["node"] for statement in parsed["statements"]]
     if len(nodes) != 1 or nodes[0]["type"] != "SELECT_NODE" or len(nodes[0]["select_list"]) != 1:
         raise _refused(expression, "it is not one expression")
-    pure, named = _pure(), {"trajectory_id"}
+    pure = _pure()
     for node in _nodes(nodes[0]):
         kind = node.get("class")
         if kind in ("SUBQUERY", "WINDOW", "STAR", "LAMBDA", "PARAMETER"):
             raise _refused(expression, f"a filter looks at one row at a time; {kind.lower()} has no place in it")
         if kind == "FUNCTION" and node["function_name"].lower() not in pure:
             raise _refused(expression, f"the function {node['function_name']} may not be used in a filter")
-        if kind == "COLUMN_REF":
-            named.add(node["column_names"][-1].lower())
-            if not named <= set(COLUMNS):
-                raise _refused(expression, f"there is no column {'.'.join(node['column_names'])}")
+        if kind == "COLUMN_REF" and node["column_names"][-1].lower() not in COLUMNS:
+            raise _refused(expression, f"there is no column {'.'.join(node['column_names'])}")
     if nodes[0]["from_table"]["type"] != "EMPTY":
         raise _refused(expression, "it names a table")
-    return named
 
 
 @cache

@@ -93,11 +93,16 @@ def batches(dataset: LanceDataset, keys: pa.Table, columns: Sequence[str], size:
     _check(dataset, columns)
     places = positions(dataset, keys)
     for start in range(0, len(places), size):
-        # Reading in the order of the file is several times faster than in any other.
-        distinct, order = np.unique(places[start : start + size], return_inverse=True)
-        with derived.reading(dataset.uri):
-            taken = dataset.take(distinct, columns=list(columns))
-        yield taken.take(pa.array(order))
+        yield placed(dataset, places[start : start + size], columns)
+
+
+def placed(dataset: LanceDataset, places: np.ndarray[Any, np.dtype[np.int64]], columns: Sequence[str]) -> pa.Table:
+    """The rows at some offsets of the table (`positions`), in their order."""
+    # Reading in the order of the file is several times faster than in any other.
+    distinct, order = np.unique(places, return_inverse=True)
+    with derived.reading(dataset.uri):
+        taken = dataset.take(distinct, columns=list(columns))
+    return taken.take(pa.array(order))
 
 
 def _scan(dataset: LanceDataset, columns: list[str], condition: str | None = None) -> pa.Table:
