@@ -24,10 +24,10 @@ import polars as pl
 import pyarrow as pa
 
 from bench import curate, measure, traffic
-from flywheel.corpus import selection, store
+from flywheel.corpus import store
 from flywheel.corpus.manifest import Manifest, manifest
+from flywheel.corpus.opened import Opened
 from flywheel.corpus.snapshot import snapshot
-from flywheel.curate import derived, prepared
 from flywheel.curate.spec import Spec
 from flywheel.settings import Home
 
@@ -73,13 +73,12 @@ def export(home: Home, of: Manifest, folder: Path) -> None:
 def questions(home: Home, of: Manifest, folder: Path, columns: list[str]) -> dict[str, Work]:
     """The same question to each store; each answer is a frame of id, reward, step and the columns."""
 
+    version = Opened(home, of)
+
     def ours() -> pl.DataFrame:
-        found = pl.concat(_frame(b) for b in store.batches(home, of, columns=["id", "reward", "steps"], where=WHERE))
-        flat = found.sort(["reward", "id"], descending=[True, False]).select(
-            "id", "reward", step=pl.int_ranges(pl.col("steps").list.len()), s="steps"
-        )
-        flat = flat.explode("step", "s")
-        return flat.select("id", "reward", "step", *(pl.col("s").struct.field(name) for name in columns))
+        found = version.where(WHERE).select("trajectory_id", "reward")
+        steps = version.steps(found.sort(["reward", "trajectory_id"], descending=[True, False]), columns)
+        return steps.rename({"trajectory_id": "id", "step_index": "step"}).cast({"step": pl.Int64})
 
     wanted = ", ".join(columns)
     asked = f"""
@@ -119,15 +118,11 @@ def questions(home: Home, of: Manifest, folder: Path, columns: list[str]) -> dic
 
 def takes(home: Home, of: Manifest, folder: Path, count: int = TAKEN) -> dict[str, Work]:
     """A thousand random trajectories, whole, from each store that is open; each asks for other rows each time."""
-    dataset = derived.opened(home, of.recipe["workspace"], prepared.ROWS)
-    keys = selection.selected(home, of).rename_columns({"trajectory_id": "id"})
-    places = prepared.positions(dataset, keys.select(["id", "content_digest"]))
-    some = _random(len(places), min(count, len(places)))
+    version = Opened(home, of)
+    some = _random(of.rows, min(count, of.rows))
 
     def ours() -> pa.Table:
-        wanted = places[next(some)]
-        order = np.argsort(wanted)
-        return dataset.take(wanted[order], columns=["id", "steps"])
+        return version.take(version.rows[next(some)], ["id", "steps"])
 
     whole = folder / "whole.parquet"
     data, offsets = _records(whole, folder / "records.bin")
@@ -172,7 +167,11 @@ def run(root: Path, trajectories: int, runs: int) -> tuple[list[dict[str, Any]],
             for s, timing in measure.race(runs, takes(home, of, folder)).items()
         ]
         steps = pl.scan_parquet(folder / "steps.parquet").select(pl.len()).collect().item()
-    note = f"{of.rows:,} trajectories, {steps:,} steps; the answer has {found:,} steps."
+        opening = measure.median_of(runs, lambda: Opened(home, of)).median
+    note = (
+        f"{of.rows:,} trajectories, {steps:,} steps; the answer has {found:,} steps. "
+        f"To open a version takes {measure.seconds(opening)}, once."
+    )
     return joined, taken, note
 
 
