@@ -1,12 +1,13 @@
 """One day: the agents act, captures are settled, outcomes join the ledger; done again, it adds nothing."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from flywheel import warehouse
+from flywheel.capture import ledger
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError
 from flywheel.wheel import days, week
 from flywheel.wheel.config import WheelConfig
@@ -79,11 +80,24 @@ def test_after_the_week_only_late_outcomes_arrive_each_on_its_day(home):
         late += acted["late outcomes"]
         assert acted["episodes"] == (40 if index < 2 else 0)
         assert told["outcomes"] == acted["episodes"] + acted["late outcomes"]
-    ledger = warehouse.read(home.outcomes, OUTCOMES, CONFIG.workspace)
-    heard = ledger.filter(pc.field("signal") != "checker")
+    rows = warehouse.read(home.outcomes, OUTCOMES, CONFIG.workspace)
+    heard = rows.filter(pc.field("signal") != "checker")
     forthcoming = [row for path in home.forthcoming.glob("*.parquet") for row in pq.read_table(path)["id"].to_pylist()]
     assert sorted(heard["id"].to_pylist()) == sorted(forthcoming)
     assert heard.num_rows == late > 0
+
+
+def test_what_is_heard_of_earlier_days_is_named_with_how_late_it_is(home):
+    live(home, MONDAY)
+    live(home, TUESDAY)
+    episode = captured(home).filter(pc.field("arrived_at") < datetime(2026, 11, 3, tzinfo=UTC)).to_pylist()[0]
+    heard = episode["arrived_at"] + timedelta(hours=36)
+    ledger.tell(home, CONFIG.workspace, episode["id"], "reopened", 0.0, now=heard)
+    told = days.outcomes(home, CONFIG, heard.date()).tables["of episodes of earlier days"]
+    late = {"trajectory": episode["id"], "signal": "reopened", "value": 0.0, "source": "person", "hours late": 36.0}
+    assert late in told
+    assert all(row["signal"] != "checker" for row in told)
+    assert [row["hours late"] for row in told] == sorted((row["hours late"] for row in told), reverse=True)
 
 
 def test_another_schema_is_named_with_its_file(home):
