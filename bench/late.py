@@ -187,9 +187,10 @@ def way(home: Home, folder: Path) -> None:
 def pictures(url: str, run: dg.DagsterRun, folder: Path) -> None:
     """What the UI shows once the version that late outcomes made has been turned."""
     key = run.tags["dagster/partition"]
-    with browser(1250, 900) as context:
+    with browser(1500, 1200) as context:
+        day(context.pages[0], url, folder / "late-arrival.png")
+    with browser(1250, 760) as context:
         [page] = context.pages
-        day(page, url, folder / "late-arrival.png")
         version(page, url, key, folder / "late-diff.png")
         policy(page, url, key, folder / "late-policy.png")
     with browser(1600, 760) as context:
