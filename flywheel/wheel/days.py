@@ -66,12 +66,14 @@ def outcomes(home: Home, config: WheelConfig, day: date) -> Facts:
         table = warehouse.read(home.outcomes, OUTCOMES, config.workspace, day)
         by_signal = table.group_by(["signal", "value"], use_threads=False).aggregate([([], "count_all")])
         known = lag.curves(home, config.workspace, versioning.spec(config).reward_policy, _end(day))
-        plot = home.outcomes / "plots" / f"{config.workspace}-{day.isoformat()}.png"
+        digest = _digest(table, "id", "arrived_at")
+        # A day that is not over may be told again with more: what was drawn of it then is another picture.
+        plot = home.outcomes / "plots" / f"{config.workspace}-{day.isoformat()}-{digest[:12]}.png"
         if not plot.exists():
             lag.draw(known, plot)
     rows = sorted(by_signal.to_pylist(), key=lambda r: (r["signal"], r["value"]))
     return Facts(
-        digest=_digest(table, "id", "arrived_at"),
+        digest=digest,
         counts={"outcomes": table.num_rows},
         tables={
             "signals": [_renamed(r) for r in rows],

@@ -47,9 +47,12 @@ def test_tables_tell_their_rows_and_columns(turned):
         assert _metadata(instance, "captures")["dagster/row_count"].value >= 1200
         reasons = _metadata(instance, "corpus")["reasons"].value
         assert "| kept |" in reasons and "| held out |" in reasons
+        assert "| corpus@v1 |" in _metadata(instance, "sft")["made of"].value
 
 
-@pytest.mark.parametrize("name", ["corpus", "sft", "dpo", "rejection_sampling", "evaluation", "turn_report"])
+@pytest.mark.parametrize(
+    "name", ["outcomes", "corpus", "sft", "dpo", "rejection_sampling", "evaluation", "turn_report"]
+)
 def test_plots_are_shown_in_place(turned, name):
     with instance_of(turned.home) as instance:
         plots = [

@@ -92,11 +92,14 @@ def test_what_is_heard_of_earlier_days_is_named_with_how_late_it_is(home):
     live(home, TUESDAY)
     episode = captured(home).filter(pc.field("arrived_at") < datetime(2026, 11, 3, tzinfo=UTC)).to_pylist()[0]
     heard = episode["arrived_at"] + timedelta(hours=36)
+    before = days.outcomes(home, CONFIG, heard.date())
     ledger.tell(home, CONFIG.workspace, episode["id"], "reopened", 0.0, now=heard)
-    told = days.outcomes(home, CONFIG, heard.date()).tables["of episodes of earlier days"]
+    facts = days.outcomes(home, CONFIG, heard.date())
+    told = facts.tables["of episodes of earlier days"]
     late = {"trajectory": episode["id"], "signal": "reopened", "value": 0.0, "source": "person", "hours late": 36.0}
     assert late in told
     assert all(row["signal"] != "checker" for row in told)
+    assert facts.plots != before.plots, "the curves are drawn anew"
     assert [row["hours late"] for row in told] == sorted((row["hours late"] for row in told), reverse=True)
 
 
