@@ -185,7 +185,7 @@ def test_a_version_that_captures_no_longer_give_is_told_row_by_row(week):
 def test_what_an_unfinished_version_left_behind_is_cleared(week, monkeypatch):
     snapshot(week, "support", SPEC, MONDAY)
 
-    def torn(*_):
+    def torn(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
