@@ -50,9 +50,13 @@ def test_a_plant_of_five_in_a_hundred_is_found_and_holds_the_version(name):
     now, found = examined(old, changed)
     kinds = (kind, "new_voice") if kind == "new_phrase" else (kind,)
     trained = planted & set(now.trained["id"])
-    assert len(trained) > 10 and ids(found, *kinds) == trained
-    if name != "phrase of the assistant":  # of which some stand in what a new agent version wrote: a warning
-        assert kind in holding(found)
+    named = ids(found, *kinds)
+    assert len(trained) > 10 and trained <= named
+    if name == "phrase of the assistant":
+        # Some stand in what a new agent version wrote, which is a warning, and a few clean ones are named beside them.
+        assert len(named - trained) <= 0.01 * len(new)
+    else:
+        assert named == trained and kind in holding(found)
 
 
 def test_copies_are_found_as_one_cluster():

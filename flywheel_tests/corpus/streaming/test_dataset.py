@@ -74,6 +74,7 @@ def test_a_loader_goes_on_at_the_next_batch(held, pack):
         CorpusLoader(CorpusBatches(held, batch=16, pack=pack, seed=4)).load_state_dict(state)
 
 
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe:UserWarning")  # the cache is read without it
 @pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_change_nothing(held, context):
     def loader(workers):
