@@ -51,8 +51,10 @@ def write(home: Home, line: str, until: float, seed: int) -> dict[str, int]:
                 episode.step(role="assistant", content=f"Order {chance.random()} is done.")
                 episode.outcome("reward", float(chance.random() < 0.7), source="checker")
             done["episodes"] += 1
-        settle(home, SPEC.workspace, now=datetime.now(UTC))
-        done["versions"] += snapshot(home, CORPUS, SPEC, datetime.now(UTC), branch=line).created
+        # Closed up to then: nothing that comes later can have arrived before, so the version stands for ever.
+        moment = datetime.now(UTC)
+        settle(home, SPEC.workspace, now=moment)
+        done["versions"] += snapshot(home, CORPUS, SPEC, moment, branch=line).created
     recorder.close()
     settle(home, SPEC.workspace, now=datetime.now(UTC))
     return done

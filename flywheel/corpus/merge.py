@@ -9,7 +9,7 @@ import msgspec
 from flywheel.corpus.gc import sweep
 from flywheel.corpus.manifest import Manifest, branches, load, locked, manifest
 from flywheel.corpus.reference import MAIN
-from flywheel.corpus.snapshot import Snapshot, decided_files, make, next_number
+from flywheel.corpus.snapshot import Snapshot, decided_files, make, next_number, read_by
 from flywheel.curate.spec import spec_of
 from flywheel.schema import FlywheelError, canonical_json
 from flywheel.settings import Home
@@ -41,8 +41,9 @@ def merge(home: Home, name: str, source: int | str, into: str = MAIN, prefer: Pr
             return Snapshot(**msgspec.structs.asdict(ours), created=False)
         parents = (ours.version, theirs.version)
         number = next_number(home, name)
+        inputs = read_by(home, spec.workspace, as_of)
         files = decided_files(home, name, number, spec, as_of, ours)
-        made = make(home, name, number, into, spec, as_of, files, parents)
+        made = make(home, name, number, into, spec, as_of, inputs, files, parents)
         return Snapshot(**msgspec.structs.asdict(made), created=True)
 
 

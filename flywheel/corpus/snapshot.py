@@ -79,15 +79,17 @@ def snapshot(
         if version in known:
             return _found(home, load(home, name, version), spec, as_of)
         parents = [v for v in known if load(home, name, v).branch == branch and (version is None or v < version)]
-        if version is None and version in retired(home, name):
+        if version is not None and version in retired(home, name):
             raise FlywheelError(f"{name}@v{version} was removed; its number is never given again")
         parent = load(home, name, parents[-1]) if parents else None
         number = version or next_number(home, name)
+        inputs = read_by(home, spec.workspace, as_of)
         files = decided_files(home, name, number, spec, as_of, parent)
         asked = (spec.recipe_hash, as_of, files)
         if version is None and parent and asked == (parent.recipe_hash, parent.as_of, parent.decision_files):
             return _snapshot(parent, created=False)
-        return _snapshot(make(home, name, number, branch, spec, as_of, files, tuple(parents[-1:])), created=True)
+        made = make(home, name, number, branch, spec, as_of, inputs, files, tuple(parents[-1:]))
+        return _snapshot(made, created=True)
 
 
 def branch(home: Home, name: str, new: str, spec: Spec | None = None, ref: int | str | None = None) -> Snapshot:
@@ -115,8 +117,10 @@ def branch(home: Home, name: str, new: str, spec: Spec | None = None, ref: int |
                 f"flywheel snapshot {spec.workspace} --to {name} --branch {new}"
             )
         number = next_number(home, name)
+        inputs = read_by(home, spec.workspace, base.as_of)
         files = decided_files(home, name, number, spec, base.as_of, base)
-        return _snapshot(make(home, name, number, new, spec, base.as_of, files, (base.version,)), created=True)
+        made = make(home, name, number, new, spec, base.as_of, inputs, files, (base.version,))
+        return _snapshot(made, created=True)
 
 
 def next_number(home: Home, name: str) -> int:
@@ -131,6 +135,7 @@ def make(
     branch: str,
     spec: Spec,
     as_of: datetime,
+    inputs: dict[str, str],
     files: tuple[str, ...],
     parents: tuple[int, ...],
 ) -> Manifest:
@@ -145,7 +150,7 @@ def make(
         decision_files=files,
         recipe=spec.recipe(),
         recipe_hash=spec.recipe_hash,
-        inputs=_inputs(home, spec.workspace, as_of),
+        inputs=inputs,
         schema_version=SCHEMA_VERSION,
         created_at=datetime.now(UTC),
         created_with={package: package_version(package) for package in ("flywheel", "pylance", "duckdb", "pyarrow")},
@@ -196,8 +201,11 @@ def _found(home: Home, found: Manifest, spec: Spec, as_of: datetime) -> Snapshot
     return _snapshot(restored(home, found, decide(home, spec, as_of)), created=False)
 
 
-def _inputs(home: Home, workspace: str, as_of: datetime) -> dict[str, str]:
-    """The digest of each file that may hold a row that had arrived; a file that is named by its content says it."""
+def read_by(home: Home, workspace: str, as_of: datetime) -> dict[str, str]:
+    """The digest of each file that may hold a row that had arrived; a file that is named by its content says it.
+
+    Asked before anything is decided: a file that comes meanwhile is new to the next version, which looks at it again.
+    """
     digests = {}
     for root in (home.captures, home.outcomes):
         for path in warehouse.files(root, workspace):
