@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -24,6 +25,11 @@ def main() -> None:
         app()
     except FlywheelError as error:
         fail(str(error))
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fail(f"the disk is full ({error}): free some space and run this again; what was written before stands")
         sys.exit(1)
 
 
