@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flywheel import settings
 from flywheel.curate import derived, fingerprint, prepared
-from flywheel.curate.derived import Derivation
+from flywheel.curate.derivation import Derivation
 from flywheel.curate.spec import Spec
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home

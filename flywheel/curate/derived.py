@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from flywheel import artifacts, warehouse
-from flywheel.schema import TRAJECTORIES, FlywheelError
+from flywheel.curate.derivation import Computed, Derivation, first_line, rows_of
+from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
 if TYPE_CHECKING:
@@ -28,18 +24,11 @@ Engine = Literal["local", "ray"]
 # The file format; a newer one is a decision, not a side effect of an upgrade.
 DATA_STORAGE_VERSION = "2.1"
 
-# What every derived row is known by. `id` is no primary key: captures may hold one id in two files.
-KEYS = pa.schema([("id", pa.string()), ("content_digest", pa.string()), ("file", pa.string())])
-
 # Bytes of Parquet in one commit: many small arrivals become few fragments, and a kill loses at most so much work.
 GROUP_BYTES = 512 << 20
 
 # Bytes of Parquet in one task of a cluster.
 TASK_BYTES = 32 << 20
-
-# What is computed at a time.
-BATCH_ROWS = 8192
-BATCH_BYTES = 32 << 20
 
 # Fragments of fewer rows are merged by `compact`; a full one is never rewritten.
 FRAGMENT_ROWS = 1 << 17
@@ -49,31 +38,6 @@ _NEVER = timedelta(days=365_000)
 
 # Names in one deletion.
 _NAMES = 1000
-
-
-class Derivation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is computed from each captured row, and from nothing else.
-
-    `columns` are the columns of captures that `compute` is given; it answers with one row of `schema` for each row,
-    in their order. `recipe` changes whenever equal content would give other values: it is part of the table's name,
-    so a new recipe is a new table and the old one stays as it is.
-    """
-
-    name: str
-    recipe: str
-    columns: tuple[str, ...]
-    schema: pa.Schema
-    compute: Callable[[pa.Table], pa.Table]
-
-    @property
-    def table(self) -> str:
-        """The name of the table's folder without its suffix."""
-        return f"{self.name}-{hashlib.sha256(self.recipe.encode()).hexdigest()[:12]}"
-
-    @property
-    def rows(self) -> pa.Schema:
-        """The columns of the table: id, content_digest, file, then those of `schema`."""
-        return pa.schema([*KEYS, *self.schema])
 
 
 def folder(home: Home, workspace: str, derivation: Derivation) -> Path:
@@ -122,7 +86,7 @@ def bring(
         if gone:
             with _writing(lock, path):
                 _delete(dataset, gone)
-        missing = [(file, rows) for name, file in captured.items() if name not in present and (rows := _rows_of(file))]
+        missing = [(file, rows) for name, file in captured.items() if name not in present and (rows := rows_of(file))]
         told = _teller(sum(rows for _, rows in missing), progress)
         groups = list(_groups([file for file, _ in missing], GROUP_BYTES))
         if engine == "ray" and groups:
@@ -130,7 +94,7 @@ def bring(
                 _append_by_ray(dataset, derivation, path, groups, told)
             return opened(home, workspace, derivation)
         for group in groups:
-            computed = _Computed(derivation, group, told)
+            computed = Computed(derivation, group, told)
             with _writing(lock, path):
                 try:
                     lance.write_dataset(computed.reader(), dataset, mode="append")
@@ -157,7 +121,7 @@ def fragments(derivation: Derivation, path: Path, files: list[Path]) -> tuple[li
         nonlocal counted
         counted += rows
 
-    computed = _Computed(derivation, files, told)
+    computed = Computed(derivation, files, told)
     try:
         made = write_fragments(computed.reader(), str(path), mode="append", data_storage_version=DATA_STORAGE_VERSION)
     except (OSError, ValueError, RuntimeError) as error:
@@ -271,77 +235,9 @@ def reading(path: Path | str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         raise FlywheelError(
-            f"the derived table {path} is missing or damaged ({_first_line(error)}); nothing is lost: "
+            f"the derived table {path} is missing or damaged ({first_line(error)}); nothing is lost: "
             "it is made again from the captures by `flywheel corpus rebuild`, or on next use when its folder is removed"
         ) from error
-
-
-class _Computed:
-    """The derived rows of captures files, a batch at a time, and the error that ended them early."""
-
-    def __init__(self, derivation: Derivation, files: list[Path], told: Callable[[int], None]) -> None:
-        self.derivation = derivation
-        self.files = files
-        self.told = told
-        self.error: BaseException | None = None
-
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self.derivation.rows, self._batches())
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        # Of what is raised here, an interrupt too, Lance passes on the text alone.
-        try:
-            for file in self.files:
-                for batch in _read(file, self.derivation.columns):
-                    yield from _derived(self.derivation, batch, file).to_batches()
-                    self.told(len(batch))
-        except BaseException as error:
-            self.error = error
-            raise
-
-
-def _read(file: Path, columns: Iterable[str]) -> Iterator[pa.Table]:
-    """The rows of a captures file in columns of `TRAJECTORIES`, a few megabytes at a time."""
-    wanted = pa.schema([TRAJECTORIES.field(name) for name in dict.fromkeys(("id", "content_digest", *columns))])
-    with _captured(file), pq.ParquetFile(artifacts.source(file), pre_buffer=False, buffer_size=1 << 20) as parquet:
-        metadata = parquet.metadata
-        size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-        rows = max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(size, 1)))
-        for batch in parquet.iter_batches(rows, columns=wanted.names):
-            yield pa.Table.from_batches([batch]).select(wanted.names).cast(wanted)
-
-
-def _rows_of(file: Path) -> int:
-    with _captured(file):
-        return pq.read_metadata(artifacts.source(file)).num_rows
-
-
-@contextmanager
-def _captured(file: Path) -> Iterator[None]:
-    """What goes wrong while a captures file is read, as an error that names it."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise FlywheelError(
-            f"the captures file {file} cannot be read ({_first_line(error)}); restore it from a copy, or remove it "
-            "and import its rows again"
-        ) from error
-
-
-def _derived(derivation: Derivation, batch: pa.Table, file: Path) -> pa.Table:
-    """The rows of a batch of a captures file, in the columns of the derived table."""
-    try:
-        computed = derivation.compute(batch.select(derivation.columns))
-        if len(computed) != len(batch):
-            raise ValueError(f"{len(computed)} rows for {len(batch)}")
-        computed = computed.select(derivation.schema.names).cast(derivation.schema)
-    except Exception as error:
-        raise FlywheelError(
-            f"{derivation.name!r} cannot be derived from {file} ({type(error).__name__}: {_first_line(error)})"
-        ) from error
-    names = pa.repeat(pa.scalar(file.name, pa.string()), len(batch))
-    columns = [batch["id"], batch["content_digest"], names, *computed.columns]
-    return pa.Table.from_arrays(columns, schema=derivation.rows)
 
 
 def _append_by_ray(
@@ -402,7 +298,7 @@ def _writing(lock: BinaryIO, path: Path) -> Iterator[None]:
         artifacts.fsync_tree(path)
     except (OSError, ValueError, RuntimeError) as error:
         raise FlywheelError(
-            f"the derived table {path} could not be written ({_first_line(error)}); what it held before stands: "
+            f"the derived table {path} could not be written ({first_line(error)}); what it held before stands: "
             "mend the cause, and run this again"
         ) from error
     _settled(lock)
@@ -434,10 +330,6 @@ def _teller(total: int, progress: Callable[[int, int], None] | None) -> Callable
             progress(done, total)
 
     return told
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _text(value: str) -> str:

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from flywheel.curate import hashing
-from flywheel.curate.derived import Derivation
+from flywheel.curate.derivation import Derivation
 from flywheel.curate.words import Numbers
 from flywheel.schema import FlywheelError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from flywheel.curate import minhash, words
-from flywheel.curate.derived import Derivation
+from flywheel.curate.derivation import Derivation
 from flywheel.curate.spec import NearDuplicates
 
 # What was asked first, and all that was said and done. System messages stay out: every episode of an agent

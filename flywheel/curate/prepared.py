@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from flywheel import warehouse
 from flywheel.curate import derived, digests
-from flywheel.curate.derived import Derivation
+from flywheel.curate.derivation import KEYS, Derivation
 from flywheel.schema import TIMESTAMP, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
@@ -153,7 +153,7 @@ def _prepared(rows: pa.Table) -> pa.Table:
     return pa.table([*rows.select(_GIVEN.names).columns, *own.columns], names=[*_GIVEN.names, *own.column_names])
 
 
-_GIVEN = pa.schema([field for field in TRAJECTORIES if field.name not in derived.KEYS.names])
+_GIVEN = pa.schema([field for field in TRAJECTORIES if field.name not in KEYS.names])
 
 ROWS = Derivation(
     name="rows",

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from flywheel import warehouse
-from flywheel.curate.derived import Derivation
+from flywheel.curate.derivation import Derivation
 from flywheel.schema import canonical_json
 
 MARK = pa.struct([("kind", pa.string()), ("excerpt", pa.string())])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from flywheel.curate.derived import Derivation
+from flywheel.curate.derivation import Derivation
 from flywheel.curate.words import Numbers, Words, episode_words, text_words
 
 TERMS = pa.schema(

@@ -15,7 +15,8 @@ from flywheel.corpus.rebuild import rebuild
 from flywheel.corpus.snapshot import snapshot
 from flywheel.curate import derived, fingerprint, prepared
 from flywheel.curate.cluster import connected
-from flywheel.curate.derived import Derivation, bring, opened
+from flywheel.curate.derivation import Derivation
+from flywheel.curate.derived import bring, opened
 from flywheel.curate.spec import NearDuplicates
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel import warehouse
-from flywheel.curate import derived
-from flywheel.curate.derived import Derivation, bring, compact, opened, purge, remake
+from flywheel.curate import derivation, derived
+from flywheel.curate.derivation import Derivation
+from flywheel.curate.derived import bring, compact, opened, purge, remake
 from flywheel.schema import FlywheelError, content_digest
 from flywheel_tests.outcomes.stored import store, trajectory
 
@@ -129,7 +130,7 @@ def test_files_and_batches_of_any_size_give_the_same_table(home, monkeypatch):
     for day in range(5):
         store(home, *(trajectory(f"{day}{number}", hours=24 * day) for number in range(7)))
     expected = content(bring(home, "w", LENGTHS))
-    monkeypatch.setattr(derived, "BATCH_BYTES", 1)
+    monkeypatch.setattr(derivation, "BATCH_BYTES", 1)
     monkeypatch.setattr(derived, "GROUP_BYTES", 1)
     dataset = remake(home, "w", LENGTHS)
     assert content(dataset) == expected
@@ -205,7 +206,7 @@ def test_two_at_once_end_in_one_table(home):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from flywheel.curate import derived
+from flywheel.curate import derivation, derived
 from flywheel.settings import Home
 from flywheel_tests.curate.test_derived import LENGTHS, lengths
 import msgspec
@@ -221,7 +222,7 @@ def dying(rows):
     return lengths(rows)
 
 derived.GROUP_BYTES = 1
-derived.BATCH_BYTES = 1
+derivation.BATCH_BYTES = 1
 derived.bring(home, "w", msgspec.structs.replace(LENGTHS, compute=dying))
 """
 
