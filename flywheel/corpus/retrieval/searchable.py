@@ -19,7 +19,7 @@ from flywheel.corpus.manifest import Manifest
 from flywheel.corpus.retrieval.ranking import Postings
 from flywheel.curate import derived, embeddings, prepared, terms
 from flywheel.curate import filter as filters
-from flywheel.curate.derived import Derivation
+from flywheel.curate.derivation import Derivation
 from flywheel.curate.embeddings import Embedder
 from flywheel.curate.words import Numbers
 from flywheel.outcomes.join import joined
