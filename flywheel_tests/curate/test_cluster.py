@@ -1,6 +1,6 @@
 """A cluster of two nodes gives what one process gives: the tests of `on_ray`, run in a process of their own."""
 
-import signal
+import re
 import subprocess
 import sys
 
@@ -10,8 +10,9 @@ from flywheel_tests.conftest import ROOT
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'flywheel[ray]'")
 
-# Ray 2.60 now and then aborts the process that drives it, on a check of its own, when a worker has died.
-ATTEMPTS = 3
+# Ray 2.60 now and then ends the process that drives it, on a check of its own, when a worker has died: then nothing says
+# how many tests passed or failed.
+ATTEMPTS = 5
 
 
 @pytest.mark.slow
@@ -19,6 +20,6 @@ def test_on_ray():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "flywheel_tests/curate/on_ray.py"]
     for _ in range(ATTEMPTS):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if done.returncode != -signal.SIGABRT:
+        if re.search(r"\d+ (passed|failed|error)", done.stdout):
             break
     assert done.returncode == 0, done.stdout + done.stderr
