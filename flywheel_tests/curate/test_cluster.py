@@ -10,8 +10,8 @@ from flywheel_tests.conftest import ROOT
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'flywheel[ray]'")
 
-# Ray 2.60 now and then ends the process that drives it, on a check of its own, when a worker has died: nothing then says
-# how many tests passed or failed.
+# When a worker has died, Ray 2.60 now and then ends the process that drives it, on a check of its own: nothing then
+# says how many tests passed or failed.
 ATTEMPTS = 5
 
 
