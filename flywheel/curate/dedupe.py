@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from flywheel import warehouse
 from flywheel.curate.near import near
 from flywheel.curate.prefix import prefixes
 from flywheel.curate.spec import NearDuplicates, Spec
@@ -18,15 +17,6 @@ DUPLICATES = pa.schema(
         ("trajectory_id", pa.string()),
         ("reason", pa.string()),
         ("duplicate_of", pa.string()),
-        ("similarity", pa.float64()),
-    ]
-)
-
-CLUSTERS = pa.schema(
-    [
-        ("trajectory_id", pa.string()),
-        ("cluster", pa.string()),
-        ("reason", pa.string()),
         ("similarity", pa.float64()),
     ]
 )
@@ -53,7 +43,7 @@ def duplicates(candidates: pa.Table, runs: Runs, spec: Spec) -> pa.Table:
     - near duplicate: the texts share most runs of words (`near.near`); `similarity` says how many.
 
     `duplicate_of` is the best of the rows that stood against that reason. A later reason may drop it in turn:
-    `clusters` follows to what is kept in the end. The order of the rows given leaves no trace.
+    the view `clusters` follows to what is kept in the end. The order of the rows given leaves no trace.
     """
     ids = candidates["trajectory_id"]
     left = np.argsort(candidates["rank"].to_numpy())
@@ -72,34 +62,6 @@ def duplicates(candidates: pa.Table, runs: Runs, spec: Spec) -> pa.Table:
         )
         left = np.delete(left, places)
     return pa.concat_tables(found).sort_by("trajectory_id")
-
-
-def clusters(found: pa.Table) -> pa.Table:
-    """Which rows repeat each other, as rows of `CLUSTERS` ordered by cluster and trajectory_id.
-
-    Takes `DUPLICATES`. `cluster` is the id of the row that stands for all of them in the end; it is a row of its
-    cluster itself, without reason. `reason` and `similarity` say what a row has in common with its `duplicate_of`.
-    """
-    with warehouse.connect() as connection:
-        connection.register("found", found)
-        # Each reason drops what the former ones left: there are no more steps from a row to what is kept than reasons.
-        return (
-            connection.sql(
-                """
-                WITH ends AS (
-                    SELECT a.trajectory_id, coalesce(d.duplicate_of, c.duplicate_of, b.duplicate_of, a.duplicate_of)
-                        AS cluster, a.reason, a.similarity
-                    FROM found AS a LEFT JOIN found AS b ON b.trajectory_id = a.duplicate_of
-                    LEFT JOIN found AS c ON c.trajectory_id = b.duplicate_of
-                    LEFT JOIN found AS d ON d.trajectory_id = c.duplicate_of
-                )
-                FROM ends UNION ALL SELECT DISTINCT cluster, cluster, NULL, NULL FROM ends
-                ORDER BY cluster, trajectory_id
-                """
-            )
-            .to_arrow_table()
-            .cast(CLUSTERS)
-        )
 
 
 def _searches(candidates: pa.Table, runs: Runs, spec: Spec) -> list[tuple[str, Callable[[Numbers], _Found]]]:

@@ -12,7 +12,7 @@ from flywheel import artifacts, warehouse
 from flywheel.corpus import catalog
 from flywheel.corpus.query import query
 from flywheel.corpus.snapshot import snapshot
-from flywheel.schema import FlywheelError, Quarantined, quarantine_table
+from flywheel.schema import FlywheelError, Quarantined, Step, quarantine_table
 from flywheel.settings import Home
 from flywheel_tests.corpus.conftest import MONDAY, SPEC, TUESDAY, trajectory, verdict, write
 
@@ -106,15 +106,18 @@ def test_clusters_name_what_is_kept_for_its_duplicates(home):
         msgspec.structs.replace(trajectory(1), id=id, arrived_at=MONDAY + timedelta(seconds=n))
         for n, id in enumerate("cab")
     ]
-    write(home, [*twins, trajectory(2)])
+    longer = msgspec.structs.replace(twins[0], id="d", steps=(*twins[0].steps, Step(role="user", content="Thanks.")))
+    write(home, [*twins, longer, trajectory(2)])
     spec = msgspec.structs.replace(SPEC, filter="true", holdout_percent=0)
-    told = [msgspec.structs.replace(verdict(1, 1.0), trajectory_id=id) for id in "abc"]
+    told = [msgspec.structs.replace(verdict(1, 1.0), trajectory_id=id) for id in "abcd"]
     write(home, outcomes=[*told, verdict(2, 1.0)])
     snapshot(home, "support", spec, TUESDAY)
+    # `a` repeats `c`, and `c` is how `d` begins: so `d` stands for all of them.
     assert rows(home, "SELECT cluster, trajectory_id, reason FROM clusters ORDER BY ALL") == [
-        ("c", "a", "exact duplicate"),
-        ("c", "b", "exact duplicate"),
-        ("c", "c", None),
+        ("d", "a", "exact duplicate"),
+        ("d", "b", "exact duplicate"),
+        ("d", "c", "prefix duplicate"),
+        ("d", "d", None),
     ]
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.curate import minhash
-from flywheel.curate.dedupe import clusters, duplicates
+from flywheel.curate.dedupe import duplicates
 from flywheel.curate.spec import NearDuplicates, Spec
 from flywheel.curate.words import text_words
 
@@ -96,7 +96,7 @@ def test_near_within_a_task_if_asked():
     assert [(id, of) for id, _, of, _ in found(*rows, spec=within)] == [("c", "b")]
 
 
-def test_an_earlier_reason_comes_first_and_clusters_follow_to_the_end():
+def test_an_earlier_reason_comes_first():
     rows = [
         row("a", 1, TEXT),
         row("b", 2, TEXT + " end", effects="paid"),
@@ -110,13 +110,6 @@ def test_an_earlier_reason_comes_first_and_clusters_follow_to_the_end():
         ("c", "same effects", "b"),
         ("d", "prefix duplicate", "c"),
         ("e", "exact duplicate", "d"),
-    ]
-    assert clusters(dropped).select(["trajectory_id", "cluster", "reason"]).to_pylist() == [
-        {"trajectory_id": "a", "cluster": "a", "reason": None},
-        {"trajectory_id": "b", "cluster": "a", "reason": "near duplicate"},
-        {"trajectory_id": "c", "cluster": "a", "reason": "same effects"},
-        {"trajectory_id": "d", "cluster": "a", "reason": "prefix duplicate"},
-        {"trajectory_id": "e", "cluster": "a", "reason": "exact duplicate"},
     ]
 
 
@@ -141,7 +134,6 @@ def test_planted_copies_are_found_and_nothing_else(threshold):
 
 def test_no_rows():
     assert found() == []
-    assert clusters(table_of()).num_rows == 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -172,7 +164,3 @@ def test_the_order_of_rows_leaves_no_trace(given, random):
     assert found(*rows, spec=spec) == dropped
     # Whatever goes, goes for a better row, and something stays wherever there was anything.
     assert all(int(of) < int(id) for id, _, of, _ in dropped)
-    gone = {id for id, *_ in dropped}
-    in_clusters = clusters(table_of(*rows, spec=spec))
-    assert not gone & set(in_clusters["cluster"].to_pylist())
-    assert set(in_clusters["trajectory_id"].to_pylist()) == gone | set(in_clusters["cluster"].to_pylist())
