@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from bench import curate, measure, steps, versions
+from bench import curate, measure, steps, versions, whole
 from flywheel.corpus.manifest import manifest
 
 
@@ -66,6 +66,13 @@ def test_every_store_gives_the_same_steps(root: Path, tmp_path: Path, monkeypatc
         assert all(first.equals(other) for other in others)
     taken = {name: len(take()) for name, take in steps.takes(home, of, tmp_path / "export", 10).items()}
     assert set(taken.values()) == {10}
+
+
+def test_what_was_captured_is_streamed(tmp_path: Path) -> None:
+    rows, note = whole.run(tmp_path, 300, processes=1)
+    assert rows[0]["rows"] == 300
+    assert rows[-1]["rows"] > 0
+    assert "dropped: none" in note
 
 
 def test_bytes_under_a_folder_are_those_of_its_files(tmp_path: Path) -> None:
