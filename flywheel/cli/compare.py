@@ -44,9 +44,20 @@ def compare(
     if json:
         emit(told)
         return
-    table("versions", ["", versions[0].ref, versions[1].ref], [[f, *(getattr(m, f) for m in versions)] for f in fields])
+    rows: list[tuple[Any, ...]] = []
+    for field in fields:
+        values = [getattr(of, field) for of in versions]
+        if isinstance(values[0], dict):
+            rows += [
+                (f"{field}: {name}", *(v.get(name, 0) for v in values)) for name in sorted({*values[0], *values[1]})
+            ]
+        else:
+            rows.append((field, *values))
+    table("versions", ["", versions[0].ref, versions[1].ref], rows)
     if not train:
-        say(f"rows that differ: flywheel corpus diff {versions[0].name} {versions[0].version} {versions[1].version}")
+        if versions[0].name == versions[1].name:
+            older, newer = sorted(versions, key=lambda of: of.version)
+            say(f"rows that differ: flywheel corpus diff {older.ref} {newer.ref}")
         return
     rows = []
     for taught in told["taught"]:

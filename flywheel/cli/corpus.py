@@ -11,10 +11,12 @@ import typer
 
 from flywheel.cli import app
 from flywheel.cli.output import Json, emit, say, table
+from flywheel.schema import FlywheelError
 from flywheel.settings import home
 
 if TYPE_CHECKING:
     from flywheel.curate.spec import Spec
+    from flywheel.outcomes.policy import Signal
 
 corpus_app = typer.Typer(help="Corpus: versions, what changed between them, and why a row is in.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
@@ -180,11 +182,35 @@ def show(version: Reference, json: Json = False) -> None:
     if json:
         emit(found)
         return
-    fields = ("branch", "digest", "as_of", "parents", "rows", "splits", "candidates", "recipe_hash", "created_at")
-    rows = [(field, getattr(found, field)) for field in fields]
-    rows += [(f"recipe: {key}", value) for key, value in sorted(found.recipe.items())]
-    table(f"{found.name}@v{found.version}", ["field", "value"], rows)
+    fields = ("branch", "digest", "recipe_hash", "as_of", "created_at", "candidates", "rows")
+    recipe = {name: value for name, value in sorted(found.recipe.items()) if name != "reward_policy"}
+    rows = [("parents", [f"v{parent}" for parent in found.parents]), *((name, getattr(found, name)) for name in fields)]
+    rows += [(f"{side} rows", count) for side, count in sorted(found.splits.items())]
+    table(found.ref, ["field", "value"], [*rows, *(("recipe: " + name, _said(recipe[name])) for name in recipe)])
+    policy = found.spec.reward_policy
+    table(
+        f"reward policy {policy.name}: {policy.combine} of the signals, success at {policy.success_at:g}, "
+        f"{'the latest counts' if policy.on_conflict == 'latest' else 'held'} where voices disagree",
+        ["signal", "tier", "weight", "required", "waits", "silence", "checker versions", "steps"],
+        [_signal(signal) for signal in policy.signals],
+    )
     print_reasons(found)
+
+
+def _said(value: Any) -> Any:
+    """A setting for people: of several, those that are set."""
+    if not isinstance(value, dict):
+        return value
+    return ", ".join(f"{name} {part}" for name, part in value.items() if part is not None) or "none"
+
+
+def _signal(signal: Signal) -> tuple[Any, ...]:
+    hours = {"": signal.wait_hours, **signal.wait_by_task_type}
+    waits = ", ".join(f"{kind} {wait:g} h".strip() for kind, wait in hours.items())
+    versions = "newest" if signal.newest_version else signal.checker_versions or "all"
+    silence = "says nothing" if signal.silence is None else f"{signal.silence:g}"
+    about = (signal.name, signal.tier, f"{signal.weight:g}", "yes" if signal.required else "no")
+    return (*about, waits, silence, versions, signal.steps)
 
 
 @corpus_app.command("why")
@@ -216,20 +242,24 @@ def why(
 
 @corpus_app.command("diff")
 def diff(
-    name: Annotated[str, typer.Argument(help="The corpus.")],
-    a: Annotated[str, typer.Argument(help="The version before: v1, a branch or a tag.")],
-    b: Annotated[str, typer.Argument(help="The version after: v2, a branch or a tag.")],
+    before: Annotated[str, typer.Argument(help="The version before: NAME@v1, NAME@BRANCH or NAME@TAG.")],
+    after: Annotated[str, typer.Argument(help="The version after, of the same corpus.")],
     limit: Annotated[int, typer.Option(help="Rows to print; --json gives all.")] = 40,
     json: Json = False,
 ) -> None:
     """Tell which rows came in, went out or changed between two versions, and what did it.
 
-    Example: flywheel corpus diff airline v1 v2
+    Example: flywheel corpus diff airline@v1 airline@v2
     """
     from flywheel.corpus import reference
     from flywheel.corpus.diff import diff as compare
 
-    told = compare(home(), name, reference.within(a), reference.within(b))
+    (name, a), (other, b) = reference.parse(before), reference.parse(after)
+    if name != other:
+        raise FlywheelError(
+            f"{name} and {other} are two corpora, and a diff is of one; see flywheel corpus compare {before} {after}"
+        )
+    told = compare(home(), name, a, b)
     if json:
         emit(told)
         return

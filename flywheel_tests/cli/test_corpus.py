@@ -70,7 +70,7 @@ def test_show_has_what_scripts_rely_on(support):
 
 
 def test_diff_and_why_name_the_late_outcome(support):
-    told = said("corpus", "diff", "desk", "v1", "v2")
+    told = said("corpus", "diff", "desk@v1", "desk@v2")
     assert told["whys"] == {"late outcome": 1}
     [row] = told["rows"]
     assert [o["signal"] for o in row["outcomes"]] == ["reopened"]
@@ -146,10 +146,10 @@ def test_stream_with_a_tokenizer_decodes_tokens_and_mask(support, tmp_path):
 
 
 def test_people_get_tables(support):
-    assert "late outcome" in run("corpus", "diff", "desk", "v1", "v2")
+    assert "late outcome" in run("corpus", "diff", "desk@v1", "desk@v2")
     assert "reward > 0" in run("corpus", "log", "desk")
     assert "recipe: filter" in run("corpus", "show", "desk@v2")
-    assert "reopened" in run("corpus", "why", said("corpus", "diff", "desk", "1", "2")["rows"][0]["trajectory_id"])
+    assert "reopened" in run("corpus", "why", said("corpus", "diff", "desk@1", "desk@2")["rows"][0]["trajectory_id"])
     assert "desk.jsonl" in run("query", "FROM trajectories SELECT source LIMIT 1")
     assert "Look first." in run("stream", "desk", "--limit", "1")
 
@@ -158,4 +158,4 @@ def test_wrong_usage_ends_with_2(support):
     run("snapshot", "support", code=2)
     run("stream", code=2)
     with pytest.raises(FlywheelError, match="no branch or tag 'one'"):
-        run("corpus", "diff", "desk", "one", "v2")
+        run("corpus", "diff", "desk@one", "desk@v2")

@@ -56,7 +56,7 @@ def test_it_shows_asks_erases_and_reports(filled):
     assert "3 rows (3 candidates) erased since" in run("corpus", "verify", "support@v1")
     log = {version["version"]: version["erased"] for version in said("corpus", "log", "support")}
     assert (log[1], log[4]) == (3, 0)
-    assert said("corpus", "diff", "support", "v1", "v4")["whys"]["erased"] == 3
+    assert said("corpus", "diff", "support@v1", "support@v4")["whys"]["erased"] == 3
     assert {row["why"] for row in said("corpus", "rebuild", "support@v1")["differences"]} == {"erased"}
     with pytest.raises(FlywheelError, match="support@v1 is not whole any more: 3 rows"):
         inputs.rows(filled, {"corpus": "support", "version": 1})

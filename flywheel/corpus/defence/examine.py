@@ -44,7 +44,7 @@ MARKS = {
 }
 
 ADVICE = {
-    "shift": "see what came in: flywheel corpus diff NAME OLD NEW",
+    "shift": "see what came in: flywheel corpus diff NAME@OLD NAME@NEW",
     "duplicates": "cap rows by source or task, or find out who sends them twice",
     "rows": "read the rows; leave them out with a filter on source, agent or task, or erase them",
     "overturned": "wait longer for late signals, or look at the checker",
