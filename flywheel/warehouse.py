@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -66,18 +69,72 @@ def read(root: Path, schema: pa.Schema, workspace: str | None = None, day: date 
 
 
 @contextmanager
-def connect(path: Path | None = None, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection (in memory by default) in UTC, closed whatever happens."""
-    connection = duckdb.connect(str(path) if path else ":memory:", read_only=read_only)
+def connect(
+    path: Path | None = None, *, read_only: bool = False, alone: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection (in memory by default) in UTC, closed whatever happens.
+
+    Connections in memory that are open at once share an engine, each in a database of its own: to start one takes
+    longer than most questions. `alone` starts one all the same, for settings that hold for a whole engine.
+    """
+    store = settings.store()
+    # Clients of an object store belong to one thread and to what the environment says: each has an engine of its own.
+    shared = None if path or alone or store else _shared
+    connection = shared.enter() if shared else duckdb.connect(str(path or ":memory:"), read_only=read_only)
     try:
-        connection.sql("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'")
         # DuckDB draws its bar on standard output, which is for results.
-        connection.sql("SET enable_progress_bar = false")
-        if store := settings.store():
+        connection.execute("SET enable_progress_bar = false")
+        if store:
             connection.register_filesystem(store.fs)  # pyright: ignore[reportAttributeAccessIssue]  # a UPath
         yield connection
     finally:
-        connection.close()
+        if shared:
+            shared.leave(connection)
+        else:
+            connection.close()
+
+
+class _Shared:
+    """An engine in memory. It starts with the first connection and ends with the last, which gives its memory back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._root: duckdb.DuckDBPyConnection | None = None
+        self._open: dict[duckdb.DuckDBPyConnection, str] = {}
+        self._names = (f"scratch{number}" for number in itertools.count())
+
+    def enter(self) -> duckdb.DuckDBPyConnection:
+        """A connection in a new database."""
+        with self._lock:
+            root = self._root or duckdb.connect(":memory:")
+            connection, name = root.cursor(), next(self._names)
+            connection.execute(f"ATTACH ':memory:' AS {name}; USE {name}")
+            self._root = root
+            self._open[connection] = name
+            return connection
+
+    def leave(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Close a connection and drop its database."""
+        with self._lock:
+            assert self._root is not None
+            connection.close()
+            self._root.execute(f"DETACH {self._open.pop(connection)}")
+            if not self._open:
+                self._root.close()
+                self._root = None
+
+
+def _forked() -> None:
+    """Leave an engine alone that was inherited through a fork: its threads stayed behind."""
+    global _shared
+    _inherited.append(_shared)
+    _shared = _Shared()
+
+
+_shared = _Shared()
+_inherited: list[_Shared] = []
+os.register_at_fork(after_in_child=_forked)
 
 
 def scan_sql(root: Path, schema: pa.Schema, workspace: str | None = None) -> str:

@@ -1,10 +1,13 @@
 """Tables: rows go to the partition of their workspace and arrival day, and come back as they were."""
 
+import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,3 +130,64 @@ def test_a_connection_is_in_utc_and_closed_whatever_happens() -> None:
 def test_long_queries_draw_nothing_on_standard_output() -> None:
     with warehouse.connect() as connection:
         assert connection.sql("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
+
+
+def test_connections_that_are_open_at_once_see_nothing_of_each_other() -> None:
+    with warehouse.connect() as one, warehouse.connect() as other:
+        for connection, value in ((one, 1), (other, 2)):
+            connection.register("given", pa.table({"value": [value]}))
+            connection.sql("CREATE TABLE made AS SELECT * FROM given")
+        other.sql("CREATE VIEW seen AS SELECT * FROM made")
+        other.sql("SET TimeZone = 'Asia/Tokyo'")
+        assert one.sql("FROM given, made, (SELECT current_setting('TimeZone'))").fetchall() == [(1, 1, "UTC")]
+        assert other.sql("FROM given, seen, (SELECT current_setting('TimeZone'))").fetchall() == [(2, 2, "Asia/Tokyo")]
+        with pytest.raises(duckdb.CatalogException):
+            one.sql("FROM seen")
+
+
+def test_what_is_set_for_a_whole_engine_is_set_in_one_that_is_alone() -> None:
+    with warehouse.connect() as shared, warehouse.connect(alone=True) as alone:
+        alone.sql("SET enable_external_access = false")
+        alone.sql("SET lock_configuration = true")
+        assert shared.sql("SELECT current_setting('enable_external_access')").fetchall() == [(True,)]
+
+
+def test_a_connection_leaves_nothing_behind() -> None:
+    def attached(connection: duckdb.DuckDBPyConnection) -> int:
+        return len(connection.sql("SELECT 1 FROM duckdb_databases() WHERE NOT internal").fetchall())
+
+    with warehouse.connect() as outer:
+        for _ in range(3):
+            with pytest.raises(duckdb.CatalogException), warehouse.connect() as inner:
+                inner.sql("CREATE TABLE made AS SELECT * FROM range(1_000_000)")
+                assert attached(outer) == 3
+                inner.sql("FROM nowhere")
+        # The first database of an engine is nobody's.
+        assert attached(outer) == 2
+        [(held,)] = outer.sql("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()
+        assert held < 1_000_000
+
+
+def test_threads_ask_at_once() -> None:
+    def asked(number: int) -> bool:
+        for turn in range(20):
+            with warehouse.connect() as connection:
+                connection.register("given", pa.table({"value": [number, turn]}))
+                connection.sql("CREATE TABLE made AS SELECT * FROM given")
+                if connection.sql("SELECT value FROM made").fetchall() != [(number,), (turn,)]:
+                    return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(asked, range(8)))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_starts_an_engine_of_its_own() -> None:
+    with warehouse.connect() as connection:
+        connection.sql("SELECT sum(range) FROM range(1_000_000)").fetchall()
+        child = os.fork()
+        if not child:
+            with warehouse.connect() as own:
+                os._exit(own.sql("SELECT sum(range) FROM range(1_000_000)").fetchall() != [(499_999_500_000,)])
+        assert os.waitpid(child, 0)[1] == 0

@@ -37,7 +37,7 @@ def query(home: Home, sql: str, limit: int | None = None) -> Answer:
         FlywheelError: when it is not one reading statement, or names what is not there; the message lists the
             views and their columns.
     """
-    with warehouse.connect() as connection:
+    with warehouse.connect(alone=True) as connection:
         catalog.create(connection, home)
         readable = ", ".join(relations.text(f"{place}/") for place in {home.root, home.data})
         connection.sql(f"SET allowed_directories = [{readable}]")

@@ -54,7 +54,7 @@ class Candidates:
 
     def __init__(self, given: pa.Table) -> None:
         self._open = ExitStack()
-        self._connection = self._open.enter_context(warehouse.connect())
+        self._connection = self._open.enter_context(warehouse.connect(alone=True))
         self._connection.register(
             "candidates",
             given.select([name for name in COLUMNS if name in given.column_names]).append_column(

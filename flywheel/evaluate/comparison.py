@@ -149,7 +149,7 @@ def compare(
 @contextmanager
 def _over(results: pa.Table) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that sees the results and nothing else: slices are written by people, in SQL."""
-    with warehouse.connect() as connection:
+    with warehouse.connect(alone=True) as connection:
         connection.execute("SET python_enable_replacements = false")
         connection.register("results", results)
         connection.execute("SET enable_external_access = false")
