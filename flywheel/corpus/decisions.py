@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 import msgspec
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,6 +21,9 @@ from flywheel.settings import Home
 # reading stays cheap, and over many versions the bytes written stay within a few times those of the changes.
 LARGEST_SHARE = 0.25
 MOST_FILES = 16
+
+# Lines of a digest that are put together at a time.
+LINES = 1 << 20
 
 COLUMNS = ", ".join(f'"{name}"' for name in DECISIONS.names)
 
@@ -117,32 +121,47 @@ def changed(home: Home, parent: Manifest, decided: pa.Table) -> pa.Table | None:
 
 def summary(home: Home, name: str, files: tuple[str, ...]) -> Summary:
     """The digests and the counts of decisions as they are stored."""
-    with warehouse.connect() as connection:
-        connection.sql(
-            "CREATE TABLE d AS SELECT trajectory_id, decision_digest, row_digest, kept, split, reason "
-            f"FROM {_relation(folder(home, name), files)}"
-        )
-        told = connection.sql("SELECT decision_digest FROM d ORDER BY trajectory_id").to_arrow_table()
-        kept = connection.sql("SELECT row_digest FROM d WHERE kept ORDER BY row_digest").to_arrow_table()
-        counted = "SELECT {0}, count(*) FROM d WHERE {1} GROUP BY {0} ORDER BY {0}"
-        return Summary(
-            digest=rows_digest(kept["row_digest"]),
-            decisions_digest=digest(told),
-            rows=kept.num_rows,
-            splits=dict(connection.sql(counted.format("split", "kept")).fetchall()),
-            candidates=told.num_rows,
-            reasons=dict(connection.sql(counted.format("reason", "true")).fetchall()),
-        )
+    place = folder(home, name)
+    columns = ["trajectory_id", "decision_digest", "row_digest", "kept", "split", "reason"]
+    decided = pl.read_parquet(artifacts.source(place / files[0]), columns=columns)
+    if len(files) > 1:
+        with warehouse.connect() as connection:
+            query = f"SELECT {', '.join(columns)} FROM {_relation(place, files[1:])} ORDER BY trajectory_id"
+            changes = connection.sql(query).pl()
+        known = changes["trajectory_id"].implode()
+        decided = decided.filter(~pl.col("trajectory_id").is_in(known)).merge_sorted(changes, "trajectory_id")
+    kept = decided.filter("kept")
+    return Summary(
+        digest=_sha256(kept["row_digest"].sort()),
+        decisions_digest=_sha256(decided["decision_digest"]),
+        rows=len(kept),
+        splits=_counts(kept["split"]),
+        candidates=len(decided),
+        reasons=_counts(decided["reason"]),
+    )
 
 
 def rows_digest(row_digests: pa.ChunkedArray) -> str:
     """SHA-256 over the sorted digests of rows: it knows nothing of their order, of machines or of clocks."""
-    return hashlib.sha256("\n".join(sorted(row_digests.to_pylist())).encode()).hexdigest()
+    return _sha256(pl.Series(pl.from_arrow(row_digests)).sort())
 
 
 def digest(decided: pa.Table) -> str:
     """SHA-256 over the digests of all decisions, which stand in order of trajectory_id."""
-    return hashlib.sha256("\n".join(decided["decision_digest"].to_pylist()).encode()).hexdigest()
+    return _sha256(pl.Series(pl.from_arrow(decided["decision_digest"])))
+
+
+def _sha256(lines: pl.Series) -> str:
+    """SHA-256 over texts, a line each."""
+    told = hashlib.sha256()
+    for start in range(0, len(lines), LINES):
+        told.update(b"\n" * (start > 0) + lines.slice(start, LINES).str.join("\n").item().encode())
+    return told.hexdigest()
+
+
+def _counts(values: pl.Series) -> dict[str, int]:
+    """How often each value stands there, by value."""
+    return dict(values.value_counts().sort(values.name).iter_rows())
 
 
 def sound(decided: pa.Table) -> bool:

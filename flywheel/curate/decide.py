@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from flywheel import warehouse
@@ -13,9 +15,10 @@ from flywheel.curate import derived, fingerprint, prepared
 from flywheel.curate import filter as filters
 from flywheel.curate.caps import capped
 from flywheel.curate.dedupe import duplicates
+from flywheel.curate.kinship import Part
 from flywheel.curate.spec import Spec
 from flywheel.curate.split import split_of
-from flywheel.outcomes.join import HEARD, joined
+from flywheel.outcomes.join import HEARD, joined, sql_moment
 from flywheel.settings import Home
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ REASONS = (
 DIGEST = "left(sha256(to_json(d)::VARCHAR), 32)"
 
 
-def decide(home: Home, spec: Spec, as_of: datetime, *, only: pa.Table | None = None) -> pa.Table:
+def decide(home: Home, spec: Spec, as_of: datetime, *, only: Part | None = None) -> pa.Table:
     """One row of `DECISIONS` for each trajectory that had arrived by `as_of`, ordered by trajectory_id.
 
     The reasons are those of `REASONS`. A row without a verdict is dropped first: `pending` (detail: until
@@ -70,7 +73,7 @@ def decide(home: Home, spec: Spec, as_of: datetime, *, only: pa.Table | None = N
 
     `row_digest` is SHA-256 over id, content, reward, success and split; `decision_digest` covers the whole decision.
 
-    `only` (a table with a column trajectory_id) decides those alone, as if there were no others.
+    `only` decides some rows alone, as if there were no others.
 
     What follows from a captured row's content alone is computed once, and found again by every later call.
 
@@ -78,11 +81,12 @@ def decide(home: Home, spec: Spec, as_of: datetime, *, only: pa.Table | None = N
         FlywheelError: when the filter is no condition on the columns of `filter.COLUMNS`.
     """
     with warehouse.connect() as connection:
-        rows = prepared.bring(home, spec.workspace)
+        rows = only.rows if only else prepared.bring(home, spec.workspace)
         columns = [*prepared.LIGHT, "chain"] if spec.prefix_duplicates else list(prepared.LIGHT)
-        captured = prepared.light(rows, as_of, columns, only=only)
+        captured = _light(connection, only, as_of, columns) if only else prepared.light(rows, as_of, columns)
         connection.register("captured", captured)
-        verdicts = joined(home, spec.workspace, spec.reward_policy, as_of, only=only, candidates=captured)
+        ids = only.ids if only else None
+        verdicts = joined(home, spec.workspace, spec.reward_policy, as_of, only=ids, candidates=captured)
         connection.register("verdicts", verdicts)
         connection.sql(
             "CREATE TABLE candidates AS SELECT c.* EXCLUDE (id), v.* "
@@ -95,6 +99,18 @@ def decide(home: Home, spec: Spec, as_of: datetime, *, only: pa.Table | None = N
         _duplicates(connection, home, rows, spec, only)
         _capped(connection, spec)
         return _decisions(connection, spec).cast(DECISIONS)
+
+
+def _light(connection: duckdb.DuckDBPyConnection, only: Part, as_of: datetime, columns: list[str]) -> pa.Table:
+    """What `prepared.light` says of some rows."""
+    connection.register("arrivals", prepared.placed(only.rows, only.places, columns))
+    return connection.sql(
+        f"""
+        SELECT * FROM arrivals WHERE arrived_at <= {sql_moment(as_of)} QUALIFY row_number() OVER (
+            PARTITION BY id ORDER BY arrived_at, content_digest, source, source_line) = 1
+        ORDER BY id
+        """
+    ).to_arrow_table()
 
 
 def _split(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:
@@ -124,7 +140,7 @@ def _rank(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _duplicates(
-    connection: duckdb.DuckDBPyConnection, home: Home, rows: LanceDataset, spec: Spec, only: pa.Table | None
+    connection: duckdb.DuckDBPyConnection, home: Home, rows: LanceDataset, spec: Spec, only: Part | None
 ) -> None:
     """Table `duplicates`: what repeats another of the ranked rows."""
     near = spec.near_duplicates
@@ -132,13 +148,13 @@ def _duplicates(
     columns += ", r.chain" if spec.prefix_duplicates else ""
     source = "ranked AS r"
     if near is not None:
-        prints = derived.bring(home, spec.workspace, fingerprint.derivation(near))
         wanted = ["id", "content_digest", "buckets", "n_runs"]
-        if only is None:
+        if only and only.prints:
+            connection.register("prints", prepared.placed(only.prints, only.printed, wanted))
+        else:
+            prints = derived.bring(home, spec.workspace, fingerprint.derivation(near))
             with derived.reading(prints.uri):
                 connection.register("prints", prints.to_table(columns=wanted))
-        else:
-            connection.register("prints", prepared.taken(prints, only["trajectory_id"], wanted))
         columns += ", p.buckets, p.n_runs"
         # What was captured twice has its fingerprint twice.
         source += """ JOIN (
@@ -149,10 +165,27 @@ def _duplicates(
 
     def runs(keys: pa.Table) -> pa.ChunkedArray:
         assert near is not None
-        found = [fingerprint.runs(batch["steps"], near) for batch in prepared.batches(rows, keys, ["steps"])]
-        return pa.chunked_array(found, pa.list_(pa.uint64()))
+        read = _steps(only, keys) if only else prepared.batches(rows, keys, ["steps"])
+        return pa.chunked_array([fingerprint.runs(batch["steps"], near) for batch in read], pa.list_(pa.uint64()))
 
     connection.register("duplicates", duplicates(ranked, runs, spec))
+
+
+def _steps(only: Part, keys: pa.Table) -> Iterator[pa.Table]:
+    """What `prepared.batches` says of some rows: their steps."""
+    known = prepared.placed(only.rows, only.places, ["id", "content_digest"]).append_column(
+        "place", pa.array(only.places)
+    )
+    with warehouse.connect() as connection:
+        connection.register("known", known)
+        connection.register("keys", keys.append_column("number", pa.array(np.arange(len(keys)))))
+        found = connection.sql(
+            "SELECT any_value(place) AS place FROM keys JOIN known USING (id, content_digest) "
+            "GROUP BY number ORDER BY number"
+        ).to_arrow_table()
+    places = found["place"].to_numpy()
+    for start in range(0, len(places), prepared.SIZE):
+        yield prepared.placed(only.rows, places[start : start + prepared.SIZE], ["steps"])
 
 
 def _capped(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:

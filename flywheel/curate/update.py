@@ -6,12 +6,11 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-import polars as pl
 import pyarrow as pa
 
 from flywheel import warehouse
 from flywheel.curate.decide import DECISIONS, decide
-from flywheel.curate.kinship import kinships
+from flywheel.curate.kinship import Kin
 from flywheel.curate.spec import Caps, Spec
 from flywheel.outcomes.join import sql_moment
 from flywheel.schema import arrival_day
@@ -54,13 +53,16 @@ def update(home: Home, spec: Spec, as_of: datetime, before: Standing) -> pa.Tabl
         ).to_arrow_table()
         if not asked.num_rows:
             return DECISIONS.empty_table()
-        only = _related(home, spec, asked["trajectory_id"])
+        only = Kin(home, spec).of(asked["trajectory_id"], LARGEST_SHARE, FEW)
         if only is None:
             return None
         connection.register("decided", decide(home, spec, as_of, only=only))
         changed = connection.sql(
-            f"SELECT d.* FROM decided AS d ANTI JOIN {before.decisions} AS b USING (trajectory_id, decision_digest) "
-            "ORDER BY trajectory_id"
+            f"""
+            WITH known AS (SELECT trajectory_id, decision_digest FROM {before.decisions} SEMI JOIN decided
+                USING (trajectory_id))
+            SELECT d.* FROM decided AS d ANTI JOIN known USING (trajectory_id, decision_digest) ORDER BY trajectory_id
+            """
         )
         return changed.to_arrow_table().cast(DECISIONS)
 
@@ -93,17 +95,3 @@ def _touched(home: Home, workspace: str, as_of: datetime, before: Standing) -> p
 def _scan(files: list[Path]) -> str:
     names = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
     return f"read_parquet([{names}], hive_partitioning=false, union_by_name=true)"
-
-
-def _related(home: Home, spec: Spec, ids: pa.ChunkedArray) -> pa.Table | None:
-    """The rows that a decision on some rows may change, those included; None where they are too many."""
-    kin = kinships(home, spec)
-    everyone = kin[0].ids.n_unique()
-    seen = frontier = pl.Series(pl.from_arrow(ids), dtype=pl.String).unique()
-    while len(frontier):
-        if len(seen) > max(LARGEST_SHARE * everyone, FEW):
-            return None
-        found = pl.concat([one.of(frontier) for one in kin]).unique()
-        frontier = found.filter(~found.is_in(seen.implode()))
-        seen = pl.concat([seen, frontier])
-    return pa.table({"trajectory_id": seen.sort().to_arrow().cast(pa.string())})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flywheel import warehouse
 from flywheel.curate.decide import decide
-from flywheel.curate.kinship import kinships
+from flywheel.curate.kinship import Kin
 from flywheel.curate.spec import Caps, NearDuplicates, Spec
 from flywheel.curate.update import Standing, update
 from flywheel.outcomes.policy import checked
@@ -139,10 +139,11 @@ def test_a_file_that_is_gone_is_decided_anew(home, decided):
 def test_kin_are_found_from_either_side(home):
     said = dict(zip("abcdef", SAID, strict=True))
     store(home, *(trajectory(id, *texts, task=id) for id, texts in said.items()), trajectory("g", *SAID[5], task="x"))
-    import polars as pl
 
     def kin(id: str) -> set[str]:
-        return set(pl.concat([one.of(pl.Series([id])) for one in kinships(home, SPEC)]))
+        found = Kin(home, SPEC).of(pa.chunked_array([[id]]), 1.0, 0)
+        assert found is not None
+        return set(found.ids["trajectory_id"].to_pylist())
 
     assert kin("a") == kin("b") == {"a", "b"}
     assert {"c", "d"} <= kin("c") and {"c", "d", "e"} <= kin("d")
