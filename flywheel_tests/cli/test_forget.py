@@ -13,7 +13,8 @@ from flywheel.schema import FlywheelError
 from flywheel.train import inputs
 from flywheel.wheel import forget
 from flywheel_tests.corpus.conftest import SPEC, TUESDAY, trajectory, verdict, write
-from flywheel_tests.wheel.forgotten import NAME, fill, holding
+from flywheel_tests.corpus.traces import NAME, holding
+from flywheel_tests.wheel.forgotten import fill
 
 cli = CliRunner()
 

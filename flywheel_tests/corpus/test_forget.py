@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import msgspec
-import pyarrow.parquet as pq
 import pytest
 
 from flywheel.capture import forget as captures
@@ -21,19 +20,11 @@ from flywheel.corpus.snapshot import branch, snapshot
 from flywheel.corpus.streaming import renderings, segments
 from flywheel.corpus.verify import verify
 from flywheel.curate import derived, prepared
-from flywheel.schema import Step
 from flywheel.settings import Home
 from flywheel_tests.corpus.conftest import MONDAY, SPEC, TUESDAY, WEDNESDAY, trajectory, verdict, write
+from flywheel_tests.corpus.traces import NAME, about, holding
 
-NAME = "Xanthippe Quillfeather"
 NEAR = msgspec.structs.replace(SPEC, filter="reward >= 0")
-
-
-def about_jane(number: int):
-    """The episode of that number, by somebody who says her name."""
-    one = trajectory(number)
-    said = Step(role="user", content=f"My order {number}, please. {NAME} here.")
-    return msgspec.structs.replace(one, steps=(one.steps[0], said, *one.steps[2:]))
 
 
 def erase(home: Home, asked: Asked) -> Erasure:
@@ -45,36 +36,11 @@ def erase(home: Home, asked: Asked) -> Erasure:
     return captures.end(home, record, WEDNESDAY)
 
 
-def holding(home: Home, text: str) -> list[str]:
-    """The files below the data folder in which a text stands, decoded or as it lies."""
-    found = []
-    for path in sorted(p for p in home.root.rglob("*") if p.is_file()):
-        said = path.read_bytes().decode("utf-8", "replace")
-        if path.suffix == ".parquet":
-            said += str(pq.ParquetFile(path).read().to_pylist())
-        elif path.suffix == segments.SUFFIX:
-            said += str(segments.opened(path).to_pylist())
-        if text.lower() in said.lower():
-            found.append(str(path.relative_to(home.root)))
-    for path in sorted(home.derived.glob("*/*.lance")):
-        found += [path.name for row in states(path) if text.lower() in str(row).lower()]
-    return found
-
-
-def states(path):
-    """Every row of every state of a table."""
-    import lance
-
-    newest = lance.dataset(str(path))
-    for version in newest.versions():
-        yield from lance.dataset(str(path), version=version["version"]).to_table().to_pylist()
-
-
 @pytest.fixture
 def jane(home: Home) -> Home:
     """Twelve episodes, two of them by one person, in v1; v2 has late outcomes, and branch `all` another filter."""
     write(home, [trajectory(n) for n in range(6)], [verdict(n, 1.0) for n in range(12)])
-    write(home, [about_jane(n) if n in (7, 9) else trajectory(n) for n in range(6, 12)])
+    write(home, [about(n) if n in (7, 9) else trajectory(n) for n in range(6, 12)])
     snapshot(home, "support", SPEC, MONDAY)
     write(home, outcomes=[verdict(7, 0.0, "reopened", TUESDAY)])
     snapshot(home, "support", SPEC, TUESDAY)

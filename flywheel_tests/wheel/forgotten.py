@@ -1,16 +1,11 @@
-"""A data folder with a person in all its places, and what can be told of it afterwards.
-
-    python -m flywheel_tests.wheel.forgotten HOME
-
-forgets the person in it; the first line that it prints says that the work begins.
-"""
+"""A data folder with a person in all its places, and what can be told of it afterwards."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +21,21 @@ from flywheel.corpus.decisions import decisions
 from flywheel.corpus.manifest import manifest, versions
 from flywheel.corpus.selection import selected
 from flywheel.corpus.snapshot import branch, snapshot
-from flywheel.corpus.streaming import renderings, segments
+from flywheel.corpus.streaming import renderings
 from flywheel.curate import fingerprint
 from flywheel.curate.derived import bring
 from flywheel.curate.spec import NearDuplicates
 from flywheel.preferences.pairs import BRANCHES, PAIRS
 from flywheel.release import history
 from flywheel.rollout.storage import NODES, TREES
-from flywheel.schema import OUTCOMES, TRAJECTORIES, Quarantined, Step, outcomes_table, quarantine_table
+from flywheel.schema import OUTCOMES, TRAJECTORIES, Quarantined, outcomes_table, quarantine_table
 from flywheel.settings import Home
 from flywheel.wheel.forget import forget
 from flywheel_tests.corpus.conftest import MONDAY, SPEC, TUESDAY, WEDNESDAY, trajectory, verdict, write
+from flywheel_tests.corpus.traces import NAME, about
 
-NAME = "Xanthippe Quillfeather"
 ASKED = Asked(subjects=(NAME,))
 KEY = "v1-20261102T120000Z"
-
-
-def about(number: int):
-    """The episode of that number, by somebody who says her name."""
-    one = trajectory(number)
-    said = Step(role="user", content=f"My order {number}, please. {NAME} here.")
-    return msgspec.structs.replace(one, steps=(one.steps[0], said, *one.steps[2:]))
 
 
 def fill(home: Home) -> None:
@@ -152,26 +140,7 @@ def _files(home: Home) -> list[Path]:
     return [p for root in (home.captures, home.outcomes, home.quarantine) for p in warehouse.files(root)]
 
 
-def holding(home: Home, text: str = NAME) -> list[str]:
-    """The files below the data folder in which a text stands: as they lie, decoded, and in every state of a table."""
-    import lance
-
-    found = []
-    for path in sorted(p for p in home.root.rglob("*") if p.is_file()):
-        said = path.read_bytes().decode("utf-8", "replace")
-        if path.suffix == ".parquet":
-            said += str(pq.ParquetFile(path).read().to_pylist())
-        elif path.suffix == segments.SUFFIX:
-            said += str(segments.opened(path).to_pylist())
-        if text.lower() in said.lower():
-            found.append(str(path.relative_to(home.root)))
-    for path in sorted(home.derived.glob("*/*.lance")):
-        for version in lance.dataset(str(path)).versions():
-            rows = lance.dataset(str(path), version=version["version"]).to_table().to_pylist()
-            found += [path.name] if text.lower() in str(rows).lower() else []
-    return found
-
-
-if __name__ == "__main__":
-    print("begins", flush=True)
-    forget(Home(Path(sys.argv[1])), ASKED, now=WEDNESDAY + timedelta(days=1))
+def forgets(told: Connection, root: Path) -> None:
+    """Forget the person in a data folder, in a process of its own; told is when it begins."""
+    told.send("begins")
+    forget(Home(root), ASKED, now=WEDNESDAY + timedelta(days=1))

@@ -1,13 +1,12 @@
 """A turn that is killed at twenty moments and taken up again each time ends in what an undisturbed turn made."""
 
-import json
-import os
 import random
-import subprocess
-import sys
+import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from flywheel.evaluate import report as reports
 from flywheel.release import history
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES
 from flywheel.settings import Home
+from flywheel_tests import warm
 from flywheel_tests.wheel import turn
 from flywheel_tests.wheel.conftest import Turned
 
@@ -54,35 +54,39 @@ def moments(turned: Turned, seed: int) -> list[tuple[str, float]]:
     found: list[tuple[str, float]] = []
     for name, stage in MOMENTS:
         key = keys.get(name, name)
-        if stage == "turn_report":
-            found.append(("turn_report", rng.uniform(0, 0.3)))
-            continue
-        took = artifacts.read_json(turned.home.cycle / f"{key}.{stage}.json")["seconds"]
-        found.append((f"{key} {stage}", rng.uniform(0, took)))
+        line = stage if stage == "turn_report" else f"{key} {stage}"
+        # In v2 the end is near, and must not come first.
+        took = 0.1 if name == "v2" else artifacts.read_json(turned.home.cycle / f"{key}.{stage}.json")["seconds"]
+        found.append((line, rng.uniform(0, took)))
     return found
 
 
 def killed(home: Home, line: str, delay: float) -> bool:
-    """Turn the wheel in a process of its own and kill it; False when it had come to its end before that."""
-    with start(home) as process:
-        assert process.stderr is not None
-        for said in process.stderr:
-            if said.strip() == line:
-                time.sleep(delay)
-                process.kill()
-                break
-        process.communicate()
-    return process.returncode < 0
+    """Turn the wheel in a process of its own and kill it; False when it had come to its end before that.
+
+    Where it works faster than when it was timed, it is killed as the stage ends.
+    """
+    process, heard = warm.started(turn.brought, home.root)
+    with suppress(EOFError):
+        while heard.recv() != line:
+            pass
+        until = time.monotonic() + delay
+        while heard.poll(max(0.0, until - time.monotonic())) and not str(heard.recv()).startswith(f"{line}:"):
+            pass
+    warm.killed(process, heard)
+    return process.exitcode == -signal.SIGKILL
 
 
-def start(home: Home) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "flywheel_tests.wheel.turn", str(home.root)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def ended(home: Home) -> dict[str, str]:
+    """Turn the wheel to its end in a process of its own; the digests of all that it made."""
+    process, heard = warm.started(turn.brought, home.root)
+    told: Any = None
+    with suppress(EOFError):
+        while not isinstance(told, dict):
+            told = heard.recv()
+    process.join()
+    assert process.exitcode == 0 and isinstance(told, dict), told
+    return told
 
 
 def names_below(folder: Path) -> Counter[str]:
@@ -94,12 +98,10 @@ def test_twenty_kills_leave_no_trace(turned: Turned, tmp_path: Path):
     home = Home(tmp_path / "data")
     for line, delay in moments(turned, seed=1):
         assert killed(home, line, delay), f"the turn came to its end before it could be killed after {line!r}"
-    with start(home) as last:
-        out, err = last.communicate()
-    assert last.returncode == 0, err[-2000:]
+    told = ended(home)
 
     # The same content, made from nothing in another folder.
-    assert json.loads(out) == turn.digests(turned.facts)
+    assert told == turn.digests(turned.facts)
     for number in (1, 2):
         one, other = (manifest(h, turned.config.corpus, number) for h in (home, turned.home))
         assert (one.decisions_digest, one.reasons, one.splits) == (other.decisions_digest, other.reasons, other.splits)

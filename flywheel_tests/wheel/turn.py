@@ -1,18 +1,11 @@
-"""A wheel small enough for a test, turned without Dagster: a week, v1 and all of its stages, the aftermath, v2.
-
-    python -m flywheel_tests.wheel.turn HOME
-
-brings the turn in a data folder to its end and prints the digest of everything that it made.
-"""
+"""A wheel small enough for a test, turned without Dagster: a week, v1 and all of its stages, the aftermath, v2."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
 from pathlib import Path
-
-import msgspec
 
 from flywheel.evaluate import report as reports
 from flywheel.release import gate, registry
@@ -111,8 +104,20 @@ def digests(facts: dict[str, Facts]) -> dict[str, str]:
     return {stage: of.digest for stage, of in facts.items() if of.digest}
 
 
-if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, format="%(message)s")
-    logging.getLogger("flywheel").setLevel(logging.INFO)
-    HOME = Home(Path(sys.argv[1]))
-    print(msgspec.json.encode(digests(first(HOME) | half(HOME))).decode())
+def brought(told: Connection, root: Path) -> None:
+    """Bring the turn in a data folder to its end, in a process of its own; tells its log, then all digests."""
+    logger = logging.getLogger("flywheel")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Telling(told))
+    told.send(digests(first(Home(root)) | half(Home(root))))
+
+
+class _Telling(logging.Handler):
+    """What is logged goes over a connection."""
+
+    def __init__(self, told: Connection) -> None:
+        super().__init__()
+        self.told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.send(record.getMessage())

@@ -143,21 +143,20 @@ def test_labels_that_are_wrong_and_leave_no_mark_are_not_found():
 
 @pytest.mark.slow
 def test_recall_and_false_alarms_over_seeds():
-    """The figures of docs/defence.md, on fewer seeds: plants of 2 and 5 in a hundred, and clean versions."""
-    clean = 0
+    """The figures of docs/defence.md, on fewer seeds: plants of 2 in a hundred (5 are above), and clean versions."""
     for seed in (20, 21):
         old, new = halves(seed, 700)
-        clean += examined(old, new)[1].graduates
-        for share in (0.02, 0.05):
-            for name, (change, kind) in planting.ROWS.items():
-                changed, planted = planting.planted(new, share, change, seed)
-                now, found = examined(old, changed)
-                trained = planted & set(now.trained["id"])
-                got = ids(found, kind, *(["new_voice"] if kind == "new_phrase" else []))
-                assert got <= trained, name
-                if name != "phrase of the assistant":
-                    assert got == trained and kind in holding(found), (name, share, seed)
-    assert clean == 2
+        before = planting.side(old)
+        assert examine(planting.side(old + new), before, planting.heard(old + new), POLICY).graduates
+        for name, (change, kind) in planting.ROWS.items():
+            changed, planted = planting.planted(new, 0.02, change, seed)
+            now = planting.side(old + changed)
+            found = examine(now, before, planting.heard(old + changed), POLICY)
+            trained = planted & set(now.trained["id"])
+            got = ids(found, kind, *(["new_voice"] if kind == "new_phrase" else []))
+            assert got <= trained, name
+            if name != "phrase of the assistant":
+                assert got == trained and kind in holding(found), (name, seed)
 
 
 def test_frames_are_as_the_defence_makes_them():
