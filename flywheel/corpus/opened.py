@@ -18,7 +18,7 @@ from flywheel.schema import STEP, FlywheelError
 from flywheel.settings import Home
 
 # Columns of steps that are held once they were asked for: what was not said.
-LIGHT = ("role", "tool_name", "is_error", "prompt_tokens", "completion_tokens")
+LIGHT = prepared.MARKS
 
 
 class Opened:
@@ -42,9 +42,10 @@ class Opened:
     def __init__(self, home: Home, of: Manifest, split: str | None = None) -> None:
         kept = selection.selected(home, of, split)
         rows = selection.described(home, of, kept)
-        self._dataset = derived.opened(home, of.recipe["workspace"], prepared.ROWS)
+        dataset = derived.opened(home, of.recipe["workspace"], prepared.ROWS)
         keys = kept.select(["trajectory_id", "content_digest"]).rename_columns(["id", "content_digest"])
-        self._positions = prepared.positions(self._dataset, keys)
+        self._positions = prepared.positions(dataset, keys)
+        self._dataset = derived.scattered(dataset)
         self._candidates = filters.Candidates(rows)
         self.rows = _frame(rows).hstack(_frame(kept.select(["content_digest", "split", "row_digest"])))
 
@@ -87,8 +88,11 @@ class Opened:
         """
         schema = store.schema_of(columns)
         places = self._places(rows)
-        captured = prepared.placed(self._dataset, self._positions[places], store.captured(schema))
-        return store.beside(captured, self.rows[places].to_arrow(), schema)
+        selected = self.rows.select(selection.SELECTED.names)[places].rename({"trajectory_id": "id"}).to_arrow()
+        if others := [name for name in schema.names if name not in selected.column_names]:
+            read = prepared.placed(self._dataset, self._positions[places], others)
+            selected = pa.table([*selected.columns, *read.columns], names=[*selected.column_names, *others])
+        return selected.select(schema.names).cast(schema)
 
     @cached_property
     def _light(self) -> tuple[pl.DataFrame, Numbers, Numbers]:
@@ -98,11 +102,8 @@ class Opened:
 
     def _read(self, places: Numbers, columns: Sequence[str]) -> tuple[pl.DataFrame, Numbers, Numbers]:
         """Columns of the steps of the rows at some places; where those of each row begin, and how many they are."""
-        distinct, order = np.unique(self._positions[places], return_inverse=True)
-        with derived.reading(self._dataset.uri):
-            # A list's field is read by its path, so that no other leaves the disk.
-            table = self._dataset.take(distinct, columns=[f"steps.item.{name}" for name in columns])
-        lists = table["steps"].combine_chunks()
+        distinct, order = np.unique(places, return_inverse=True)
+        lists = prepared.steps(self._dataset, self._positions[distinct], columns)
         bounds = lists.offsets.to_numpy().astype(np.int64) - lists.offsets[0].as_py()
         flat = pl.DataFrame(pa.Table.from_struct_array(lists.flatten()))
         return flat.select(columns), bounds[:-1][order], np.diff(bounds)[order]

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel import warehouse
-from flywheel.curate import derived, digests
+from flywheel.curate import derived, digests, packed
 from flywheel.curate.derivation import KEYS, Derivation
-from flywheel.schema import TIMESTAMP, TRAJECTORIES, FlywheelError
+from flywheel.schema import STEP, TIMESTAMP, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
 if TYPE_CHECKING:
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 # What `light` gives unless it is asked for others: neither what was said nor what only machines read.
 LIGHT = tuple(name for name in [*TRAJECTORIES.names, "effects"] if name not in ("steps", "tools", "metadata"))
 
+# Columns of steps that are kept apart as well, for readers that want nothing that was said.
+MARKS = ("role", "tool_name", "is_error", "prompt_tokens", "completion_tokens")
+
 # Rows in one batch of `batches`.
 SIZE = 1024
+
+Places = np.ndarray[Any, np.dtype[np.int64]]
 
 # The order of arrivals of one id; the first of them stands.
 _ARRIVAL = ("arrived_at", "content_digest", "source", "source_line")
@@ -34,6 +39,13 @@ _ARRIVAL = ("arrived_at", "content_digest", "source", "source_line")
 def bring(home: Home, workspace: str, progress: Callable[[int, int], None] | None = None) -> LanceDataset:
     """Bring the prepared rows of a workspace up to date with its captures (`derived.bring`)."""
     return derived.bring(home, workspace, ROWS, progress=progress)
+
+
+def given(dataset: LanceDataset) -> pa.Schema:
+    """The columns that can be asked of prepared rows: what is stored, and instead of packed conversations `steps`."""
+    stored = dataset.schema
+    own = [stored.field(name) for name in stored.names if name not in (_CONVERSATION, _MARKS)]
+    return pa.schema([*own, TRAJECTORIES.field("steps")] if _CONVERSATION in stored.names else own)
 
 
 def light(
@@ -63,7 +75,7 @@ def light(
     return table.select(list(columns)).take(first.combine_chunks()).combine_chunks()
 
 
-def positions(dataset: LanceDataset, keys: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
+def positions(dataset: LanceDataset, keys: pa.Table) -> Places:
     """Where rows stand: an offset for `dataset.take` for each of `keys` (id, content_digest), in their order.
 
     Of equal rows that arrived more than once, the first is taken.
@@ -92,16 +104,35 @@ def batches(dataset: LanceDataset, keys: pa.Table, columns: Sequence[str], size:
     """
     _check(dataset, columns)
     places = positions(dataset, keys)
+    scattered = derived.scattered(dataset)
     for start in range(0, len(places), size):
-        yield placed(dataset, places[start : start + size], columns)
+        yield placed(scattered, places[start : start + size], columns)
 
 
-def placed(dataset: LanceDataset, places: np.ndarray[Any, np.dtype[np.int64]], columns: Sequence[str]) -> pa.Table:
-    """The rows at some offsets of the table (`positions`), in their order."""
+def placed(dataset: LanceDataset, places: Places, columns: Sequence[str]) -> pa.Table:
+    """The rows at some offsets of the table (`positions`), in their order; quickest from `derived.scattered`."""
+    read = _at(dataset, places, [_CONVERSATION if name == "steps" else name for name in columns])
+    values = [packed.unpacked(read[_CONVERSATION]) if name == "steps" else read[name] for name in columns]
+    return pa.table(values, names=list(columns))
+
+
+def steps(dataset: LanceDataset, places: Places, columns: Sequence[str] = STEP.names) -> pa.Array:
+    """Columns of the steps of the rows at some offsets, in their order: a list a row.
+
+    Those of `MARKS` alone are read without what was said; where there are others, they cost no more.
+    """
+    if set(columns) <= set(MARKS):
+        lists = _at(dataset, places, [f"{_MARKS}.item.{name}" for name in columns])[_MARKS]
+        return packed.narrowed(lists, columns)
+    return packed.unpacked(_at(dataset, places, [_CONVERSATION])[_CONVERSATION], columns)
+
+
+def _at(dataset: LanceDataset, places: Places, columns: list[str]) -> pa.Table:
+    """Columns of the table as they are stored, at some offsets, in their order."""
     # Reading in the order of the file is several times faster than in any other.
     distinct, order = np.unique(places, return_inverse=True)
     with derived.reading(dataset.uri):
-        taken = dataset.take(distinct, columns=list(columns))
+        taken = dataset.take(distinct, columns=columns)
     return taken.take(pa.array(order))
 
 
@@ -119,7 +150,7 @@ def taken(dataset: LanceDataset, ids: pa.ChunkedArray, columns: list[str]) -> pa
 
 
 def _check(dataset: LanceDataset, columns: Sequence[str]) -> None:
-    names = dataset.schema.names
+    names = given(dataset).names
     if unknown := [column for column in columns if column not in names]:
         raise FlywheelError(f"prepared rows have no column {unknown[0]!r}; they have: {', '.join(names)}")
 
@@ -149,16 +180,35 @@ def _placed(table: pa.Table, name: str = "place") -> pa.Table:
 
 
 def _prepared(rows: pa.Table) -> pa.Table:
-    own = digests.effects_and_chain(rows["steps"])
-    return pa.table([*rows.select(_GIVEN.names).columns, *own.columns], names=[*_GIVEN.names, *own.column_names])
+    conversations = rows["steps"]
+    own = digests.effects_and_chain(conversations)
+    columns = [packed.packed(conversations), packed.narrowed(conversations, MARKS), *own.columns]
+    return pa.table([*rows.select(_LIGHT.names).columns, *columns], schema=_SCHEMA)
 
 
-_GIVEN = pa.schema([field for field in TRAJECTORIES if field.name not in KEYS.names])
+_GIVEN = tuple(name for name in TRAJECTORIES.names if name not in KEYS.names)
+
+_LIGHT = pa.schema([TRAJECTORIES.field(name) for name in _GIVEN if name != "steps"])
+
+# Compressed a value at a time, so that a row is read at one place of the file, and no other row with it.
+_CONVERSATION = "conversation"
+
+_MARKS = "marks"
+
+_SCHEMA = pa.schema(
+    [
+        *_LIGHT,
+        pa.field(_CONVERSATION, packed.PACKED, metadata={"lance-encoding:compression": "fsst"}),
+        (_MARKS, packed.kind(MARKS)),
+        *digests.SCHEMA,
+    ]
+)
 
 ROWS = Derivation(
     name="rows",
-    recipe="prepared rows 1: every column of captures; effects: md5 of canonical calls and states; chain: sums of md5",
-    columns=tuple(_GIVEN.names),
-    schema=pa.schema([*_GIVEN, *digests.SCHEMA]),
+    recipe="prepared rows 2: every column of captures, steps packed; effects: md5 of canonical calls and states; "
+    "chain: sums of md5",
+    columns=_GIVEN,
+    schema=_SCHEMA,
     compute=_prepared,
 )

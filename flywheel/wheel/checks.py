@@ -43,7 +43,7 @@ def rules(config: WheelConfig) -> Rules:
 def schema(home: Home, config: WheelConfig, version: Version) -> list[Row]:
     """Columns that are missing or of another type, and counts that do not add up."""
     manifest = manifest_of(home, config.corpus, version.number)
-    found = derived.opened(home, manifest.recipe["workspace"], prepared.ROWS).schema
+    found = prepared.given(derived.opened(home, manifest.recipe["workspace"], prepared.ROWS))
     wrong: list[Row] = [
         {"column": field.name, "expected": str(field.type), "found": str(found.field(field.name).type)}
         if field.name in found.names

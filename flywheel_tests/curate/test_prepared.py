@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flywheel import warehouse
 from flywheel.curate import derived, prepared
-from flywheel.outcomes.join import first_arrivals, sql_moment
+from flywheel.outcomes.join import sql_moment
 from flywheel.schema import TRAJECTORIES, FlywheelError, Step, ToolCall, content_digest
 from flywheel.settings import Home
 from flywheel_tests.outcomes.stored import at, store, store_each, trajectory
@@ -35,8 +35,31 @@ def test_every_column_of_captures_is_there(home):
     store(home, acting)
     dataset = prepared.bring(home, "w")
     captured = warehouse.read(home.captures, TRAJECTORIES)
-    assert dataset.to_table(columns=TRAJECTORIES.names).cast(TRAJECTORIES).equals(captured)
-    assert set(dataset.schema.names) - set(TRAJECTORIES.names) == {"file", "effects", "chain"}
+    (found,) = prepared.batches(dataset, keys(acting), TRAJECTORIES.names)
+    assert found.cast(TRAJECTORIES).equals(captured)
+    stored = set(TRAJECTORIES.names) - {"steps"} | {"conversation", "marks"}
+    assert set(dataset.schema.names) - stored == {"file", "effects", "chain"}
+
+
+def test_columns_of_steps_alone(home):
+    given = [trajectory("a", "first"), trajectory("b", "second", hours=1)]
+    store_each(home, [[row] for row in given])
+    dataset = prepared.bring(home, "w")
+    places = prepared.positions(dataset, keys(*given))
+    assert prepared.steps(dataset, places[[1, 0, 1]], ["role", "content"]).to_pylist() == [
+        [{"role": step.role, "content": step.content} for step in given[number].steps] for number in (1, 0, 1)
+    ]
+    assert prepared.steps(dataset, places, ["role"]).to_pylist() == [
+        [{"role": step.role} for step in row.steps] for row in given
+    ]
+
+
+def test_no_word_lies_in_what_is_kept_apart(home):
+    store(home, trajectory("a", "a secret"))
+    dataset = prepared.bring(home, "w")
+    table = dataset.to_table()
+    assert b"a secret" in table["conversation"][0].as_py()
+    assert "a secret" not in str(table.drop_columns(["conversation"]).to_pylist())
 
 
 def test_light_rows_have_all_columns_but_the_heavy(home):
@@ -161,6 +184,12 @@ def test_light_is_what_a_query_over_the_captures_gives(arrivals, hours):
         home = Home(Path(folder))
         store_each(home, arrivals)
         table = prepared.light(prepared.bring(home, "w"), at(hours), ["id", "content_digest", "source", "source_line"])
-        first = first_arrivals(home, "w", sql_moment(at(hours)))
-        asked = connection.sql(f"SELECT id, content_digest, source, source_line FROM {first} ORDER BY id")
+        asked = connection.sql(
+            f"""
+            SELECT id, content_digest, source, source_line
+            FROM {warehouse.scan_sql(home.captures, TRAJECTORIES, "w")} WHERE arrived_at <= {sql_moment(at(hours))}
+            QUALIFY row_number() OVER (PARTITION BY id ORDER BY arrived_at, content_digest, source, source_line) = 1
+            ORDER BY id
+            """
+        )
         assert table.equals(asked.to_arrow_table().cast(table.schema))

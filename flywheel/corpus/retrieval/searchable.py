@@ -127,8 +127,7 @@ class Searchable:
         for start, end, rows in zip(self._bounds[:-1], self._bounds[1:], self._rows.values(), strict=True):
             own = places[(places >= start) & (places < end)]
             if len(own):
-                with derived.reading(rows.uri):
-                    taken = rows.take(self._offsets[own], columns=["steps"])["steps"].to_pylist()
+                taken = prepared.placed(rows, self._offsets[own], ["steps"])["steps"].to_pylist()
                 said |= dict(zip(own.tolist(), taken, strict=True))
         return said
 
