@@ -1,13 +1,15 @@
 """What a new user gets wrong: each mistake ends with 1 (2 for wrong usage), a message that leads on, and no output."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from flywheel.cli import main
+from flywheel.cli import app, main
 from flywheel.settings import Home
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "reward": 1}
@@ -35,13 +37,28 @@ def flywheel(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     return run
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a workspace `desk`, and corpus `desk@v1` of one conversation."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "chats.jsonl").write_text(json.dumps(CHAT) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLYWHEEL_HOME", str(folder / "data"))
+        patch.chdir(folder)
+        for words in (
+            "workspace create desk",
+            "ingest chats.jsonl -w desk",
+            "snapshot desk --filter reward>0 --to desk",
+        ):
+            done = CliRunner().invoke(app, words.split())
+            assert done.exit_code == 0, done.output
+    return folder
+
+
 @pytest.fixture
-def desk(flywheel: Run, tmp_path: Path) -> Path:
-    """A workspace `desk`, corpus `desk@v1` of one conversation, and files of every kind of trouble."""
-    (tmp_path / "chats.jsonl").write_text(json.dumps(CHAT) + "\n")
-    for words in (["workspace", "create", "desk"], ["ingest", "chats.jsonl", "-w", "desk"]):
-        assert flywheel(*words)[0] == 0
-    assert flywheel("snapshot", "desk", "--filter", "reward > 0", "--to", "desk")[0] == 0
+def desk(made: Path, tmp_path: Path) -> Path:
+    """A copy of `made`, beside files of every kind of trouble."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "binary.json").write_bytes(bytes(range(256)) * 8)
     (tmp_path / "worse.jsonl").write_text('{"messages": 3}\nnot json\n')

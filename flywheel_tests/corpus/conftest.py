@@ -1,11 +1,12 @@
-"""A workspace of literal trajectories and outcomes, written in any order and any number of files."""
+"""A workspace of literal trajectories and outcomes, in any order and number of files; and an object store for it."""
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flywheel import warehouse
+from flywheel import settings, warehouse
 from flywheel.capture import workspaces
 from flywheel.curate.spec import Spec
 from flywheel.outcomes.policy import RewardPolicy, Signal
@@ -83,3 +84,36 @@ def week(home: Home) -> Home:
     """Twelve episodes of a Monday: all succeed but 3 and 7."""
     write(home, [trajectory(n) for n in range(12)], [verdict(n, float(n not in (3, 7))) for n in range(12)])
     return home
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The address of an S3 server on loopback."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'flywheel[s3]'")
+    pytest.importorskip("moto", reason="moto, an S3 server, is not installed: pip install 'flywheel[dev]'")
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    serving = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    serving.start()
+    host, port = serving.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ALLOW_HTTP", "true")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_REGION", "us-east-1")
+        yield f"http://{host}:{port}"
+    serving.stop()
+
+
+@pytest.fixture
+def far(server, tmp_path, monkeypatch, request) -> Home:
+    """A data folder whose store is a bucket of the test's own."""
+    import s3fs
+
+    bucket = f"bucket-{abs(hash(request.node.nodeid)) % 10**12}"
+    s3fs.S3FileSystem(use_listings_cache=False).mkdir(bucket)
+    monkeypatch.setenv("FLYWHEEL_HOME", str(tmp_path / "machine"))
+    monkeypatch.setenv("FLYWHEEL_STORE", f"s3://{bucket}/wheel")
+    return settings.home()

@@ -1,7 +1,6 @@
 """A corpus on an object store: an S3 server on loopback gives what a folder gives, to the digest."""
 
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flywheel import artifacts, settings, warehouse
+from flywheel import artifacts, warehouse
 from flywheel.cli import app
 from flywheel.corpus import decisions, store
 from flywheel.corpus.gc import collect
@@ -24,44 +23,12 @@ from flywheel.corpus.verify import verify
 from flywheel.curate.spec import NearDuplicates, Spec
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
+from flywheel_tests import apart
 from flywheel_tests.corpus.conftest import MONDAY, SPEC, TUESDAY, WEDNESDAY, trajectory, verdict, write
 
-pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'flywheel[s3]'")
-pytest.importorskip("moto", reason="moto, an S3 server, is not installed: pip install 'flywheel[dev]'")
 pytestmark = pytest.mark.slow
 
 NEAR = Spec(workspace="support", filter=SPEC.filter, reward_policy=SPEC.reward_policy, near_duplicates=NearDuplicates())
-
-
-@pytest.fixture(scope="module")
-def server():
-    """The address of an S3 server on loopback."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    serving = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    serving.start()
-    host, port = serving.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ALLOW_HTTP", "true")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_REGION", "us-east-1")
-        yield f"http://{host}:{port}"
-    serving.stop()
-
-
-@pytest.fixture
-def far(server, tmp_path, monkeypatch, request) -> Home:
-    """A data folder whose store is a bucket of the test's own."""
-    import s3fs
-
-    bucket = f"bucket-{abs(hash(request.node.nodeid)) % 10**12}"
-    s3fs.S3FileSystem(use_listings_cache=False).mkdir(bucket)
-    monkeypatch.setenv("FLYWHEEL_HOME", str(tmp_path / "machine"))
-    monkeypatch.setenv("FLYWHEEL_STORE", f"s3://{bucket}/wheel")
-    return settings.home()
 
 
 def week(home: Home) -> None:
@@ -146,6 +113,7 @@ KILLED = """
 import os, signal
 from flywheel import artifacts, settings
 from flywheel.corpus.snapshot import snapshot
+from flywheel_tests import apart
 from flywheel_tests.corpus.conftest import TUESDAY
 from flywheel_tests.corpus.test_object_store import NEAR
 
@@ -165,15 +133,10 @@ def test_a_kill_before_the_manifest_leaves_no_version(home, far):
     assert verify(far, "support") == []
 
 
-@pytest.mark.filterwarnings("ignore:lance is not fork-safe")
-def test_workers_of_a_cluster_write_there(home, far, monkeypatch):
+@pytest.mark.xdist_group("ray")
+def test_workers_of_a_cluster_write_there():
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'flywheel[ray]'")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    for place in (home, far):
-        week(place)
-    made = snapshot(far, "support", NEAR, TUESDAY, engine="ray")
-    assert said(made) == said(snapshot(home, "support", NEAR, TUESDAY))
-    assert verify(far, "support") == []
+    apart.passes("flywheel_tests/corpus/far_on_ray.py")
 
 
 def test_the_commands(far, tmp_path, monkeypatch):
