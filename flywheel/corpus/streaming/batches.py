@@ -63,27 +63,38 @@ class Batches:
 
     def step(self, step: int) -> dict[str, Any] | None:
         """What a step gives this rank; None behind the last. See `Sequences.padded`, `Sequences.packed`, `Texts`."""
-        samples = self._samples(step)
-        if not len(samples):
+        if self.packs is not None:
+            packs = self._packs(step)
+            mine = self._share(len(packs))
+            given = packs[mine] or packs[:1]
+            return (
+                self.items.batch(np.concatenate(given), packed=True, trained=mine.start < mine.stop) if packs else None
+            )
+        first = step * self.batch * self.ranks
+        count = min(self.batch * self.ranks, len(self.items) - first)
+        if count <= 0:
             return None
-        mine = self._share(samples)
-        given = mine if len(mine) else samples[:1]
-        positions = given if self.packs is None else np.concatenate(given)
-        return self.items.batch(positions, packed=self.pack is not None, trained=bool(len(mine)))
+        mine = self._share(count)
+        if mine.start < mine.stop:
+            return self.items.between(self.order, first + mine.start, first + mine.stop)
+        return self.items.batch(self.order.between(first, first + 1), trained=False)
 
     def contents(self, step: int) -> pa.Table:
         """What a step gives this rank, by name: rows of the items' `keys`, in order."""
-        mine = self._share(self._samples(step))
-        positions = mine if self.packs is None else np.concatenate([np.empty(0, np.int64), *mine])
+        if self.packs is not None:
+            packs = self._packs(step)
+            positions = np.concatenate([np.empty(0, np.int64), *packs[self._share(len(packs))]])
+        else:
+            size = self.batch * self.ranks
+            samples = self.order.between(step * size, (step + 1) * size)
+            positions = samples[self._share(len(samples))]
         return self.items.keys.take(pa.array(positions))
 
-    def _samples(self, step: int) -> Any:
-        """The samples of a step over all ranks: items, or lists of items where they are packed."""
+    def _packs(self, step: int) -> list[Positions]:
+        """The packs of a step over all ranks."""
         size = self.batch * self.ranks
-        read = self.order.between if self.packs is None else self.packs.between
-        return read(step * size, (step + 1) * size)
+        return [] if self.packs is None else self.packs.between(step * size, (step + 1) * size)
 
-    def _share(self, samples: Any) -> Any:
-        """An even share of what a step holds: of a full one, `batch` samples."""
-        first, last = (len(samples) * rank // self.ranks for rank in (self.rank, self.rank + 1))
-        return samples[first:last]
+    def _share(self, count: int) -> slice:
+        """An even share of the samples that a step holds: of a full one, `batch` of them."""
+        return slice(count * self.rank // self.ranks, count * (self.rank + 1) // self.ranks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,12 +112,17 @@ class CorpusBatches(IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
         mine, workers = (info.id, info.num_workers) if info else (0, 1)
-        step = self.step + mine if self._next is None else self._next
+        steps = itertools.count(self.step + mine if self._next is None else self._next, workers)
         batches = self.batches()
-        while made := batches.step(step):
-            step += workers
-            self._next = step
-            yield {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in made.items()}
+
+        def following() -> dict[str, Any] | None:
+            step = next(steps)
+            self._next = step + workers
+            made = batches.step(step)
+            return made and {n: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in made.items()}
+
+        # No batch is held here while the next is made: strings that stay keep the room of all from being taken whole.
+        yield from iter(following, None)
         self._next = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,10 +151,12 @@ class CorpusLoader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.dataset.set_epoch(self.epoch)
         self.dataset.step = self.step
-        for batch in self._loader() if self.workers else self.dataset:
-            self.step += 1
-            yield batch
+        yield from map(self._counted, self._loader() if self.workers else self.dataset)
         self.epoch, self.step = self.epoch + 1, 0
+
+    def _counted(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self.step += 1
+        return batch
 
     def _loader(self) -> DataLoader[dict[str, Any]]:
         return DataLoader(self.dataset, batch_size=None, num_workers=self.workers, multiprocessing_context=self.context)

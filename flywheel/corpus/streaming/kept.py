@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from flywheel import warehouse
 from flywheel.corpus.streaming import segments
-from flywheel.corpus.streaming.order import Positions
+from flywheel.corpus.streaming.order import Order, Positions
 
 # What a selection is known by.
 KEYS = pa.schema([("trajectory_id", pa.string()), ("content_digest", pa.string())])
@@ -36,6 +36,10 @@ class Kept(ABC):
     @abstractmethod
     def batch(self, positions: Positions, *, packed: bool = False, trained: bool = True) -> dict[str, Any]:
         """Some items as one batch; with `trained` off, one that nothing is learned from."""
+
+    def between(self, order: Order, start: int, stop: int) -> dict[str, Any]:
+        """The items from one place in an order up to another, as one batch."""
+        return self.batch(order.between(start, stop))
 
     @abstractmethod
     def _columns(self, batch: pa.RecordBatch) -> Any:
@@ -66,15 +70,18 @@ class Kept(ABC):
         return self._mapped[segment]
 
 
-def find(files: Sequence[Path], keys: pa.Table, index: pa.Schema, size: str, order: str) -> pa.Table:
+def find(
+    files: Sequence[Path], keys: pa.Table, index: pa.Schema, size: str, order: str, *, aligned: int = 1
+) -> pa.Table:
     """What segments hold of conversations: rows of `index` with trajectory_id, segment, and start.
 
-    `size` is the column that says how much of the values of its segment a row takes; `start` is where that begins.
+    `size` is the column that says how much of the values of its segment a row takes, but for what fills it up to a
+    multiple of `aligned`; `start` is where that begins.
     Ordered by trajectory_id and the column `order`.
     """
     held = segments.index(files, index)
     segment = held["segment"].to_numpy()
-    sizes = held[size].to_numpy().astype(np.int64)
+    sizes = -(-held[size].to_numpy().astype(np.int64) // aligned) * aligned
     begins = np.cumsum(sizes) - sizes
     starts = begins - np.append(begins, 0)[np.searchsorted(segment, np.arange(len(files)))][segment]
     with warehouse.connect() as connection:

@@ -59,6 +59,11 @@ class Order:
             self._base = int(self.starts[window])
         return self._held[1]
 
+    def over(self, start: int, stop: int) -> range:
+        """The windows that hold the samples from one place in the order up to another."""
+        first = int(np.searchsorted(self.starts, start, "right")) - 1
+        return range(first, int(np.searchsorted(self.starts, stop, "left")))
+
     def between(self, start: int, stop: int) -> Positions:
         """The samples from one place in the order up to another."""
         start, stop = max(start, 0), min(stop, self.count)
@@ -67,10 +72,9 @@ class Order:
             return held[start - base : stop - base]
         if start >= stop:
             return np.empty(0, np.int64)
-        first = int(np.searchsorted(self.starts, start, "right")) - 1
-        last = int(np.searchsorted(self.starts, stop, "left"))
-        found = [self.in_window(window) for window in range(first, last)]
-        base = int(self.starts[first])
+        over = self.over(start, stop)
+        found = [self.in_window(window) for window in over]
+        base = int(self.starts[over.start])
         return np.concatenate(found)[start - base : stop - base]
 
     def chance(self, count: int, *parts: int) -> Positions:
@@ -78,7 +82,7 @@ class Order:
         if self.seed is None:
             return np.arange(count)
         draws = np.random.Philox(np.random.SeedSequence([self.seed, self.epoch, *parts])).random_raw(count)
-        return np.argsort(draws, kind="stable")
+        return ranked(draws >> np.uint64(count.bit_length()))
 
     @cached_property
     def _blocks(self) -> Positions:
@@ -87,3 +91,13 @@ class Order:
     @property
     def _window_count(self) -> int:
         return -(-len(self._blocks) // self.window)
+
+
+def ranked(numbers: np.ndarray[Any, np.dtype[np.uint64]]) -> Positions:
+    """The indices that sort numbers, equal ones in their order. With an index behind each they must be within 64 bits.
+
+    Sorting the two as one number takes a quarter of the time of an argsort.
+    """
+    bits = np.uint64(len(numbers).bit_length())
+    both = np.sort(numbers << bits | np.arange(len(numbers), dtype=np.uint64))
+    return (both & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)

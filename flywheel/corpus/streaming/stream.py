@@ -137,7 +137,7 @@ def texts_of(
     """The rows of a version as plain ChatML texts, each rendered once for all versions (see `tokens_of`)."""
     keys, folder, _ = _brought(home, of, renderings.TEXTS, split, where, processes, progress)
     files = segments.files(folder)
-    found = kept.find(files, keys, texts.INDEX, "n_bytes", "content_digest")
+    found = texts.find(files, keys)
     return Texts(_name(of, folder, split, where), files, found)
 
 

@@ -10,55 +10,92 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from flywheel.corpus.streaming import kept
 from flywheel.corpus.streaming.kept import Kept
-from flywheel.corpus.streaming.order import BLOCK, WINDOW, Positions
+from flywheel.corpus.streaming.order import Order, Positions, ranked
 from flywheel.schema import FlywheelError, Step
 from flywheel.views.chatml import spans
 
 # A change to `views.chatml` must change it.
-RECIPE = "plain ChatML 1"
+RECIPE = "plain ChatML 2"
 
+# A text begins at a multiple of so many bytes, from where Python copies and checks it in one pass.
+ALIGNED = 8
+
+# `text` is followed by zeros up to the next multiple of `ALIGNED`; `n_bytes` are without them.
 SEGMENT = pa.schema([("content_digest", pa.string()), ("n_bytes", pa.int64()), ("text", pa.large_string())])
 
 # What is known of each text without reading it.
 INDEX = pa.schema([field for field in SEGMENT if field.name != "text"])
 
 
+Strings = np.ndarray[Any, np.dtype[np.object_]]
+_NOTHING: tuple[Strings, Positions] = np.empty(0, object), np.empty(0, np.int64)
+
+# A string of Arrow's columnar format's `string_view`, anywhere in any of several buffers. One of up to 12 bytes would
+# stand in the view itself, but every turn of ChatML is longer.
+_VIEW = np.dtype([("length", "<i4"), ("prefix", "<u4"), ("buffer", "<i4"), ("start", "<i4")])
+
+
+def find(files: Sequence[Path], keys: pa.Table) -> pa.Table:
+    """What segments hold of conversations (trajectory_id, content_digest), in order of trajectory_id; see `kept`."""
+    return kept.find(files, keys, INDEX, "n_bytes", "content_digest", aligned=ALIGNED)
+
+
 class Texts(Kept):
-    """Conversations in order of trajectory_id. `found` is what `kept.find` gives of `INDEX`; `lengths` are bytes."""
+    """Conversations in order of trajectory_id. `found` is what `find` gives; `lengths` are bytes."""
 
     def __init__(self, name: str, files: Sequence[Path], found: pa.Table) -> None:
         super().__init__(name, files, found, "n_bytes", ["trajectory_id", "content_digest"])
-        self._held: dict[int, list[str]] = {}
+        # The how-manieth of all each text lies.
+        self._rank = np.empty(len(self), np.uint64)
+        self._rank[np.lexsort((self._start, self._segment))] = np.arange(len(self))
+        # The window that was read last: of which order, from where to where, its texts as they lie, and where in them
+        # the order finds each.
+        self._held: tuple[Order | None, int, int] = (None, 0, 0)
+        self._texts, self._order = _NOTHING
 
     def batch(self, positions: Positions, *, packed: bool = False, trained: bool = True) -> dict[str, Any]:
         """`text`, a list; with `trained` off, it is empty."""
         if packed:
             raise FlywheelError("texts are not packed; give a tokenizer")
-        blocks, rows = np.divmod(positions, BLOCK)
-        places = zip(blocks.tolist(), rows.tolist(), strict=True) if trained else ()
-        held = self._held
-        return {"text": [(held[block] if block in held else self._block(block))[row] for block, row in places]}
+        texts, order = self._strings(positions) if trained else _NOTHING
+        return {"text": texts[order].tolist()}
 
-    def _block(self, block: int) -> list[str]:
-        """The texts of a block of an order, which are wanted soon if one is; as many blocks are held as are mixed."""
-        wanted = slice(block * BLOCK, (block + 1) * BLOCK)
-        segment, starts = self._segment[wanted], self._start[wanted]
-        ends = starts + self.lengths[wanted]
-        if (segment == segment[0]).all() and (starts[1:] == ends[:-1]).all():
-            # Neighbours in their segment, as most are: decoded together.
-            edges = pa.py_buffer(np.append(starts, ends[-1:]))
-            made = pa.LargeStringArray.from_buffers(len(starts), edges, self._read(int(segment[0]))).to_pylist()
-        else:
-            places = self._places(np.arange(wanted.start, min(wanted.stop, len(self))))
-            made = [str(memoryview(of)[start:end], "utf-8") for of, start, end in places]
-        if len(self._held) > WINDOW:
-            del self._held[next(iter(self._held))]
-        self._held[block] = made
-        return made
+    def between(self, order: Order, start: int, stop: int) -> dict[str, Any]:
+        """The same of a stretch of an order. A window of it is read at once: strings are cheapest made together."""
+        of, first, last = self._held
+        if of is order and first <= start and stop <= last:
+            return {"text": self._texts[self._order[start - first : stop - first]].tolist()}
+        text: list[str] = []
+        for window in order.over(start, stop):
+            self._hold(order, window)
+            first = self._held[1]
+            text += self._texts[self._order[max(start - first, 0) : stop - first]].tolist()
+        return {"text": text}
+
+    def _hold(self, order: Order, window: int) -> None:
+        first, last = order.starts[window : window + 2].tolist()
+        if self._held != (order, first, last):
+            # The last one goes first, so that the next takes its room: as it lies, which puts the room together again.
+            self._held, (self._texts, self._order) = (None, 0, 0), _NOTHING
+            self._texts, self._order = self._strings(order.in_window(window))
+            self._held = (order, first, last)
+
+    def _strings(self, positions: Positions) -> tuple[Strings, Positions]:
+        """Some texts as they lie, and where in these each of `positions` is."""
+        by = ranked(self._rank[positions])
+        order = np.empty_like(by)
+        order[by] = np.arange(len(by))
+        positions = positions[by]
+        segments, buffers = np.unique(self._segment[positions], return_inverse=True)
+        views = np.zeros(len(by), _VIEW)
+        views["length"], views["buffer"], views["start"] = self.lengths[positions], buffers, self._start[positions]
+        read = [None, pa.py_buffer(views), *map(self._read, segments.tolist())]
+        return pa.Array.from_buffers(pa.string_view(), len(by), read).to_numpy(zero_copy_only=False), order
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_held": {}}
+        return super().__getstate__() | {"_held": (None, 0, 0), "_texts": _NOTHING[0], "_order": _NOTHING[1]}
 
     def _columns(self, batch: pa.RecordBatch) -> pa.Buffer:
         return batch.column("text").buffers()[2]
@@ -66,9 +103,15 @@ class Texts(Kept):
 
 def rendered(rows: pa.Table) -> pa.Table:
     """Rows of `SEGMENT` for conversations (content_digest, steps, tools), in their order."""
-    made: list[str] = []
+    made: list[bytes] = []
     for row in rows.to_pylist():
         cut = spans(msgspec.convert(row["steps"], tuple[Step, ...]), row["tools"])
-        made.append("".join(span.text for span in cut))
-    sizes = [len(text.encode()) for text in made]
-    return pa.table([rows["content_digest"], sizes, pa.array(made, pa.large_string())], schema=SEGMENT)
+        made.append("".join(span.text for span in cut).encode())
+    return segment(rows["content_digest"], made)
+
+
+def segment(digests: Any, encoded: Sequence[bytes]) -> pa.Table:
+    """Rows of `SEGMENT` for texts in UTF-8."""
+    filled = [text + bytes(-len(text) % ALIGNED) for text in encoded]
+    sizes = [len(text) for text in encoded]
+    return pa.table([digests, sizes, pa.array(filled, pa.large_binary()).cast(pa.large_string())], schema=SEGMENT)

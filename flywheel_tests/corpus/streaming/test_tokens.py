@@ -107,7 +107,8 @@ def test_the_rules_of_views_are_part_of_the_recipe():
     made = [tokens.tokenised(of, limit, rows) for of in (PLAINLY, MARKEDLY, FORGETFULLY) for limit in (150, 4000)]
     digest = hashlib.sha256(json.dumps([table.to_pylist() for table in made]).encode()).hexdigest()
     assert (tokens.RULES, digest[:16]) == (1, "76c2c4a5995c3f0e")
-    assert hashlib.sha256(texts.rendered(rows)["text"][0].as_py().encode()).hexdigest()[:16] == "54f0ec62e22f3348"
+    text = texts.rendered(rows)["text"][0].as_py().rstrip("\0")
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "54f0ec62e22f3348"
 
 
 def test_the_recipe_is_what_decides_which_tokens_come_out():
@@ -264,7 +265,7 @@ def test_texts_need_no_tokenizer(tmp_path, parts):
     for some in parts:
         segments.write(tmp_path, texts.rendered(rows.take(some)))
     files = segments.files(tmp_path)
-    held = Texts("texts", files, kept.find(files, rows, texts.INDEX, "n_bytes", "content_digest"))
+    held = Texts("texts", files, texts.find(files, rows))
     first, second = held.batch(np.array([2, 0]))["text"]
     assert first.endswith("Your invoice 2 is done.<|im_end|>") and second.endswith("Your refund 0 is done.<|im_end|>")
     assert held.batch(np.array([2]), trained=False) == {"text": []}
@@ -294,3 +295,27 @@ def test_a_killed_writer_leaves_whole_segments_and_the_next_goes_on(tmp_path):
     assert held["trajectory_id"].to_pylist() == rows["trajectory_id"].to_pylist()
     alone = tokens.tokenised(PLAINLY, 4000, rows)
     assert Sequences("test", files, held).lengths.tolist() == alone["n_tokens"].to_pylist()
+
+
+@settings(deadline=None)
+@given(
+    said=st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=30),
+    cut=st.integers(1, 30),
+    seed=st.none() | st.integers(0, 5),
+    batch=st.integers(1, 40),
+    wanted=st.data(),
+)
+def test_texts_come_as_they_were_in_any_order_and_from_any_segments(tmp_path_factory, said, cut, seed, batch, wanted):
+    folder = tmp_path_factory.mktemp("texts")
+    said = [f"<|im_start|>user\n{text}" for text in said]
+    names = [f"{n:03}" for n in range(len(said))]
+    for start in range(0, len(said), cut):
+        part = slice(start, start + cut)
+        segments.write(folder, texts.segment(names[part], [text.encode() for text in said[part]]))
+    files = segments.files(folder)
+    held = Texts("texts", files, texts.find(files, pa.table({"trajectory_id": names, "content_digest": names})))
+    some = wanted.draw(st.lists(st.integers(0, len(said) - 1)))
+    assert held.batch(np.array(some, np.int64))["text"] == [said[n] for n in some]
+    batches = Batches(held, batch=batch, seed=seed)
+    given = [text for step in range(len(batches)) for text in (batches.step(step) or {})["text"]]
+    assert given == [said[n] for n in batches.order.between(0, len(said)).tolist()]
