@@ -14,7 +14,7 @@ from flywheel.corpus.defence import graduation
 from flywheel.corpus.manifest import Manifest, folder, load, locked, names, versions
 from flywheel.corpus.snapshot import snapshot
 from flywheel.corpus.streaming import segments
-from flywheel.curate import derived
+from flywheel.curate import upkeep
 from flywheel.schema import TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
@@ -28,7 +28,7 @@ def purge(home: Home, record: Erasure) -> None:
     """
     gone = {Path(old).name for old in record.replaced or {} if old.startswith(f"{home.captures.name}/")}
     for path in sorted((home.derived / record.workspace).glob("[!.]*.lance")):
-        derived.purge(path, gone)
+        upkeep.purge(path, gone)
     digests = _orphaned(home, record)
     place = home.mapped / record.workspace
     for path in sorted({path.parent for path in place.glob(f"[!.]*/*{segments.SUFFIX}")}):

@@ -11,7 +11,7 @@ import msgspec
 from flywheel import artifacts
 from flywheel.corpus.manifest import folder, load, locked, manifest_path, names, tags, versions
 from flywheel.corpus.reference import MAIN
-from flywheel.curate import derived, prepared
+from flywheel.curate import prepared, upkeep
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
@@ -103,7 +103,7 @@ def _compact(home: Home, older_than: timedelta) -> int:
     """Merge small fragments and drop old states of the tables that versions read."""
     manifests = [load(home, name, version) for name in names(home) for version in versions(home, name)]
     workspaces = sorted({of.recipe["workspace"] for of in manifests})
-    return sum(derived.compact(home, workspace, prepared.ROWS, older_than) for workspace in workspaces)
+    return sum(upkeep.compact(home, workspace, prepared.ROWS, older_than) for workspace in workspaces)
 
 
 def _trained_on(home: Home, name: str, gone: list[int]) -> list[str]:

@@ -13,6 +13,7 @@ from flywheel.corpus import selection, store
 from flywheel.corpus.manifest import Manifest
 from flywheel.curate import derived, prepared
 from flywheel.curate import filter as filters
+from flywheel.curate.scattered import scattered
 from flywheel.curate.words import Numbers, spread
 from flywheel.schema import STEP, FlywheelError
 from flywheel.settings import Home
@@ -45,7 +46,7 @@ class Opened:
         dataset = derived.opened(home, of.recipe["workspace"], prepared.ROWS)
         keys = kept.select(["trajectory_id", "content_digest"]).rename_columns(["id", "content_digest"])
         self._positions = prepared.positions(dataset, keys)
-        self._dataset = derived.scattered(dataset)
+        self._dataset = scattered(dataset)
         self._candidates = filters.Candidates(rows)
         self.rows = _frame(rows).hstack(_frame(kept.select(["content_digest", "split", "row_digest"])))
 

@@ -13,7 +13,7 @@ from flywheel import artifacts, warehouse
 from flywheel.corpus import decisions, erased
 from flywheel.corpus.manifest import Manifest, folder, locked, manifest, manifest_path
 from flywheel.corpus.verify import inputs_wrong, unreadable
-from flywheel.curate import cluster, derived, prepared
+from flywheel.curate import cluster, prepared, upkeep
 from flywheel.curate.decide import decide
 from flywheel.curate.derived import Engine
 from flywheel.curate.spec import RECIPE_VERSION, Spec
@@ -139,7 +139,7 @@ def _restore_content(home: Home, of: Manifest) -> tuple[str, ...]:
     workspace = of.recipe["workspace"]
     if not unreadable(home, workspace):
         return ()
-    derived.remake(home, workspace, prepared.ROWS)
+    upkeep.remake(home, workspace, prepared.ROWS)
     return ("content",)
 
 

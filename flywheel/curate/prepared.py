@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from flywheel import warehouse
 from flywheel.curate import derived, digests, packed
 from flywheel.curate.derivation import KEYS, Derivation
+from flywheel.curate.scattered import awake, scattered
 from flywheel.schema import STEP, TIMESTAMP, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
@@ -104,13 +105,13 @@ def batches(dataset: LanceDataset, keys: pa.Table, columns: Sequence[str], size:
     """
     _check(dataset, columns)
     places = positions(dataset, keys)
-    scattered = derived.scattered(dataset)
+    quick = scattered(dataset)
     for start in range(0, len(places), size):
-        yield placed(scattered, places[start : start + size], columns)
+        yield placed(quick, places[start : start + size], columns)
 
 
 def placed(dataset: LanceDataset, places: Places, columns: Sequence[str]) -> pa.Table:
-    """The rows at some offsets of the table (`positions`), in their order; quickest from `derived.scattered`."""
+    """The rows at some offsets of the table (`positions`), in their order; quickest from a `scattered` one."""
     read = _at(dataset, places, [_CONVERSATION if name == "steps" else name for name in columns])
     values = [packed.unpacked(read[_CONVERSATION]) if name == "steps" else read[name] for name in columns]
     return pa.table(values, names=list(columns))
@@ -132,7 +133,7 @@ def _at(dataset: LanceDataset, places: Places, columns: list[str]) -> pa.Table:
     # Reading in the order of the file is several times faster than in any other.
     distinct, order = np.unique(places, return_inverse=True)
     with derived.reading(dataset.uri):
-        taken = dataset.take(distinct, columns=columns)
+        taken = awake(dataset).take(distinct, columns=columns)
     return taken.take(pa.array(order))
 
 

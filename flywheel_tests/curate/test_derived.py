@@ -14,7 +14,8 @@ import pytest
 from flywheel import warehouse
 from flywheel.curate import derivation, derived
 from flywheel.curate.derivation import Derivation
-from flywheel.curate.derived import bring, compact, opened, purge, remake
+from flywheel.curate.derived import bring, opened
+from flywheel.curate.upkeep import compact, purge, remake
 from flywheel.schema import FlywheelError, content_digest
 from flywheel_tests.outcomes.stored import store, trajectory
 
