@@ -12,8 +12,9 @@ demo: install
 ui: install
 	$(BIN)/flywheel ui
 
+# Two processes share the tests (flywheel_tests/conftest.py says how); to look at one test: .venv/bin/pytest FILE -k NAME.
 test: install-dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint:
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -19,31 +20,36 @@ hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("same")
 
 
+# Tests of which one process runs all, one after the other: they share a wheel that takes long to turn, or Ray.
+TOGETHER = (
+    ("flywheel_tests/defs/",),
+    ("flywheel_tests/wheel/",),
+    ("flywheel_tests/curate/test_cluster.py", "flywheel_tests/corpus/test_object_store.py"),
+)
+
+
+def _group(test: str) -> str:
+    """What one process runs, where several share the tests: most often a file."""
+    return next((names[0] for names in TOGETHER if test.startswith(names)), test.partition("::")[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Groups of tests go to whichever process is free."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Groups(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the tests: those of a file stay together, and those of a folder's turned wheel.
-
-    What takes long begins first, so that the processes end at about the same time.
-    """
-    if not hasattr(config, "workerinput"):
-        return
-    groups: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        groups.setdefault(_group(item), []).append(item)
-
-    def weight(name: str) -> tuple[bool, bool]:
-        return (ROOT / name).is_dir(), any(item.get_closest_marker("slow") for item in groups[name])
-
-    items[:] = [item for name in sorted(groups, key=weight, reverse=True) for item in groups[name]]
-
-
-def _group(item: pytest.Item) -> str:
-    """The tests that one process runs, one after the other: those that a mark names, or of a folder, or of a file."""
-    if mark := item.get_closest_marker("xdist_group"):
-        return mark.args[0]
-    place = item.path.parent if "turned" in getattr(item, "fixturenames", ()) else item.path
-    name = place.relative_to(ROOT).as_posix()
-    item.add_marker(pytest.mark.xdist_group(name))
-    return name
+    """Where several processes share the tests, what takes long begins first, so that all end at about the same time."""
+    if hasattr(config, "workerinput"):
+        slow = {_group(item.nodeid) for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (not item.nodeid.startswith(sum(TOGETHER, ())), _group(item.nodeid) not in slow))
 
 
 @pytest.fixture

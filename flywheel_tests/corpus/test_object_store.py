@@ -133,7 +133,6 @@ def test_a_kill_before_the_manifest_leaves_no_version(home, far):
     assert verify(far, "support") == []
 
 
-@pytest.mark.xdist_group("ray")
 def test_workers_of_a_cluster_write_there():
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'flywheel[ray]'")
     apart.passes("flywheel_tests/corpus/far_on_ray.py")

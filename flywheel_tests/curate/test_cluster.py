@@ -8,6 +8,5 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'flywheel[r
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_on_ray():
     apart.passes("flywheel_tests/curate/on_ray.py")
