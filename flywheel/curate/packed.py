@@ -126,8 +126,14 @@ def _laid(
     return given if valid.all() else given.take(pa.array(np.arange(rows), mask=~valid))
 
 
-def unpacked(values: pa.ChunkedArray, columns: Sequence[str] = STEP.names) -> pa.Array:
-    """What was packed (`PACKED`), as lists of steps in columns of `schema.STEP`, value for value."""
+def unpacked(
+    values: pa.ChunkedArray, columns: Sequence[str] = STEP.names, order: np.ndarray[Any, Any] | None = None
+) -> pa.Array:
+    """What was packed (`PACKED`), as lists of steps in columns of `schema.STEP`, value for value.
+
+    `order` names the places of the values that are given, in their order; all of them by default. To put many bytes in
+    order first takes longer.
+    """
     given = values.combine_chunks()
     valid = _valid(given)
     bounds, data = _bytes(given)
@@ -145,6 +151,14 @@ def unpacked(values: pa.ChunkedArray, columns: Sequence[str] = STEP.names) -> pa
     said, lengths = there[:, : len(_TEXTS)], slots[:, : len(_TEXTS)]
     records = [(said, lengths, _bounds(sizes[0])), (call_there, call_slots, _bounds(sizes[1]))]
     pool, (places, call_places) = _pool(data, _WORD.itemsize * at, records)
+    counts = np.zeros(len(given), np.int64)
+    counts[valid] = sizes[0]
+    if order is not None:
+        chosen = spread(_bounds(counts)[:-1][order], counts[order])
+        called = spread(_bounds(slots[:, _CALLS])[:-1][chosen], slots[chosen, _CALLS])
+        masks, there, slots, places = masks[chosen], there[chosen], slots[chosen], places[chosen]
+        call_masks, call_places = call_masks[called], call_places[called]
+        counts, valid = counts[order], valid[order]
 
     def text(place: Numbers) -> pa.Array:
         return pool.take(pa.array(place, mask=place < 0)).cast(pa.string())
@@ -162,8 +176,6 @@ def unpacked(values: pa.ChunkedArray, columns: Sequence[str] = STEP.names) -> pa
         whole = np.ascontiguousarray(slots[:, low : low + 2]).view("<i8").reshape(-1)
         return pa.array(whole, mask=~there[:, low]).cast(STEP.field(name).type)
 
-    counts = np.zeros(len(given), np.int64)
-    counts[valid] = sizes[0]
     none = _null(masks & _IS == 0)
     return _steps(counts, valid, none, {name: column(name) for name in columns})
 

@@ -112,8 +112,12 @@ def batches(dataset: LanceDataset, keys: pa.Table, columns: Sequence[str], size:
 
 def placed(dataset: LanceDataset, places: Places, columns: Sequence[str]) -> pa.Table:
     """The rows at some offsets of the table (`positions`), in their order; quickest from a `scattered` one."""
-    read = _at(dataset, places, [_CONVERSATION if name == "steps" else name for name in columns])
-    values = [packed.unpacked(read[_CONVERSATION]) if name == "steps" else read[name] for name in columns]
+    read, order = _at(dataset, places, [_CONVERSATION if name == "steps" else name for name in columns])
+    indices = pa.array(order)
+    values = [
+        packed.unpacked(read[_CONVERSATION], order=order) if name == "steps" else read[name].take(indices)
+        for name in columns
+    ]
     return pa.table(values, names=list(columns))
 
 
@@ -123,18 +127,18 @@ def steps(dataset: LanceDataset, places: Places, columns: Sequence[str] = STEP.n
     Those of `MARKS` alone are read without what was said; where there are others, they cost no more.
     """
     if set(columns) <= set(MARKS):
-        lists = _at(dataset, places, [f"{_MARKS}.item.{name}" for name in columns])[_MARKS]
-        return packed.narrowed(lists, columns)
-    return packed.unpacked(_at(dataset, places, [_CONVERSATION])[_CONVERSATION], columns)
+        read, order = _at(dataset, places, [f"{_MARKS}.item.{name}" for name in columns])
+        return packed.narrowed(read[_MARKS].take(pa.array(order)), columns)
+    read, order = _at(dataset, places, [_CONVERSATION])
+    return packed.unpacked(read[_CONVERSATION], columns, order)
 
 
-def _at(dataset: LanceDataset, places: Places, columns: list[str]) -> pa.Table:
-    """Columns of the table as they are stored, at some offsets, in their order."""
+def _at(dataset: LanceDataset, places: Places, columns: list[str]) -> tuple[pa.Table, Places]:
+    """Columns of the table as they are stored, once for each of some offsets; and where each offset's row stands."""
     # Reading in the order of the file is several times faster than in any other.
     distinct, order = np.unique(places, return_inverse=True)
     with derived.reading(dataset.uri):
-        taken = awake(dataset).take(distinct, columns=columns)
-    return taken.take(pa.array(order))
+        return awake(dataset).take(distinct, columns=columns), order
 
 
 def _scan(dataset: LanceDataset, columns: list[str], condition: str | None = None) -> pa.Table:
