@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
 
 from flywheel.schema import FlywheelError, Step
+from flywheel.settings import Home
 from flywheel.views.window import windows
+
+if TYPE_CHECKING:
+    from flywheel.corpus.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,27 @@ class Example(msgspec.Struct, frozen=True):
 
     input_ids: list[int]
     labels: list[int]
+
+
+def kept(home: Home, of: Manifest, tokenizer: Any, context: int) -> Any:
+    """A version's examples as a dataset of `input_ids` and `labels`, in order of ids, for TRL's trainers.
+
+    A conversation is tokenised once for a tokenizer, whatever versions hold it, and read from where that is kept. They
+    are the `examples` of the version's rows, but that a row that the template refuses is left out, not an error.
+
+    Raises:
+        FlywheelError: when there is nothing to train on.
+    """
+    from flywheel.corpus.streaming.examples import CorpusExamples
+    from flywheel.corpus.streaming.stream import tokens_of
+
+    held, told = tokens_of(home, of, tokenizer, context)
+    for reason, count in told.dropped.items():
+        log.warning("%d of %d rows are left out: %s", count, told.rows, reason)
+    _tell_left_out(told.left_out, context)
+    if not len(held):
+        raise _nothing(told.rows, context)
+    return CorpusExamples(held, seed=None)
 
 
 def conversations(rows: pa.Table) -> Iterator[tuple[tuple[Step, ...], str]]:
@@ -50,10 +75,16 @@ def examples(tokenizer: Any, rows: pa.Table, context: int) -> list[Example]:
             ids, mask = window.rendered.input_ids, window.rendered.assistant_mask
             labels = [token if written else IGNORED for token, written in zip(ids, mask, strict=True)]
             made.append(Example(ids, labels))
-    if left_out:
-        log.warning("%d steps of assistants are longer than the context of %d tokens: left out", left_out, context)
+    _tell_left_out(left_out, context)
     if not made:
-        raise FlywheelError(
-            f"nothing to train on: the {rows.num_rows} rows hold no assistant's step within {context} tokens"
-        )
+        raise _nothing(rows.num_rows, context)
     return made
+
+
+def _tell_left_out(steps: int, context: int) -> None:
+    if steps:
+        log.warning("%d steps of assistants are longer than the context of %d tokens: left out", steps, context)
+
+
+def _nothing(rows: int, context: int) -> FlywheelError:
+    return FlywheelError(f"nothing to train on: the {rows} rows hold no assistant's step within {context} tokens")

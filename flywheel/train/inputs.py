@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 from flywheel import artifacts
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
+
+if TYPE_CHECKING:
+    from flywheel.corpus.manifest import Manifest
 
 
 def weights_digest(model: Path) -> str:
@@ -42,12 +45,24 @@ def rows(home: Home, described: dict[str, Any]) -> pa.Table:
     """The training rows of described data.
 
     Raises:
-        FlywheelError: when it is a version that is held: nothing is trained on it before a person lets it graduate; or
-            one of which rows were erased: what is left of it is not what its digest says.
+        FlywheelError: when it is a version that nothing may be trained on; see `version`.
     """
     if "trajectories" in described:
         return pq.read_table(described["trajectories"])
-    from flywheel.corpus import erased, store
+    from flywheel.corpus import store
+
+    of = version(home, described)
+    return store.rows(home, of.name, of.version, "train")
+
+
+def version(home: Home, described: dict[str, Any]) -> Manifest:
+    """The corpus version that described data is.
+
+    Raises:
+        FlywheelError: when it is held: nothing is trained on it before a person lets it graduate; or when rows of it
+            were erased: what is left of it is not what its digest says.
+    """
+    from flywheel.corpus import erased
     from flywheel.corpus.defence import graduation
     from flywheel.corpus.manifest import manifest
 
@@ -58,7 +73,7 @@ def rows(home: Home, described: dict[str, Any]) -> pa.Table:
             f"flywheel corpus log {of.name}"
         )
     graduation.require_graduated(home, of)
-    return store.rows(home, described["corpus"], described["version"], "train")
+    return of
 
 
 def pair_files(pairs: tuple[str, ...]) -> list[Path]:

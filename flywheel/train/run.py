@@ -125,7 +125,7 @@ def _trainer(config: Run, home: Home, lineage: dict[str, Any], folder: Path) -> 
         return dpo.trainer(config, pa.concat_tables(tables), base, folder)
     from flywheel.train import sft
 
-    return sft.trainer(config, inputs.rows(home, lineage["data"]), base, folder)
+    return sft.trainer(config, home, lineage["data"], base, folder)
 
 
 def _describe(

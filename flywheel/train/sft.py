@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from flywheel.train import policy, tokenizer
+from flywheel.settings import Home
+from flywheel.train import inputs, policy, tokenizer
 from flywheel.train.config import SFTRun
-from flywheel.train.examples import conversations, examples
+from flywheel.train.examples import Example, conversations, examples, kept
 from flywheel.train.loop import arguments
 
 # Lines of system prompts that become tokens: from so many characters on, and so many at most.
@@ -20,28 +21,33 @@ SHORTEST_LINE = 12
 MOST_LINES = 1024
 
 
-def trainer(run: SFTRun, rows: pa.Table, base: str, folder: Path) -> tuple[Any, int]:
-    """A TRL trainer that keeps its checkpoints in `folder`, and how many sequences it trains on.
+def trainer(run: SFTRun, home: Home, data: dict[str, Any], base: str, folder: Path) -> tuple[Any, int]:
+    """A TRL trainer that keeps its checkpoints in `folder`, and how many sequences of described data it trains on.
 
-    From `scratch`, the tokenizer is made of the rows' own tools and words.
+    From `scratch`, the tokenizer is made of the rows' own tools and words. Any other lasts, and what of a corpus was
+    tokenised for it before is not tokenised again.
     """
     import torch
-    from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
     if base == "scratch":
+        rows = inputs.rows(home, data)
         words = vocabulary(rows)
         model = policy.scratch(words, run.size, run.context, run.seed)
+        made = _dataset(examples(words, rows, run.context))
     else:
         model, words = policy.load(base)
-    made = examples(words, rows, run.context)
+        if "corpus" in data:
+            made = kept(home, inputs.version(home, data), words, run.context)
+        else:
+            made = _dataset(examples(words, inputs.rows(home, data), run.context))
     torch.manual_seed(run.seed)
     return (
         SFTTrainer(
             model=model,
             processing_class=words,
-            train_dataset=Dataset.from_list([msgspec.to_builtins(example) for example in made]),
+            train_dataset=made,
             peft_config=policy.adapter(run.lora_rank),
             args=SFTConfig(
                 **arguments(run, folder),
@@ -54,6 +60,12 @@ def trainer(run: SFTRun, rows: pa.Table, base: str, folder: Path) -> tuple[Any, 
         ),
         len(made),
     )
+
+
+def _dataset(made: list[Example]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_list([msgspec.to_builtins(example) for example in made])
 
 
 def vocabulary(rows: pa.Table) -> Any:
