@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 import msgspec
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from flywheel import artifacts, warehouse
 from flywheel.corpus.manifest import Manifest, folder
 from flywheel.curate.decide import DECISIONS, DIGEST
+from flywheel.curate.words import Numbers
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
@@ -23,7 +25,7 @@ LARGEST_SHARE = 0.25
 MOST_FILES = 16
 
 # Lines of a digest that are put together at a time.
-LINES = 1 << 20
+LINES = 1 << 14
 
 COLUMNS = ", ".join(f'"{name}"' for name in DECISIONS.names)
 
@@ -122,17 +124,18 @@ def changed(home: Home, parent: Manifest, decided: pa.Table) -> pa.Table | None:
 def summary(home: Home, name: str, files: tuple[str, ...]) -> Summary:
     """The digests and the counts of decisions as they are stored."""
     place = folder(home, name)
-    columns = ["trajectory_id", "decision_digest", "row_digest", "kept", "split", "reason"]
-    decided = pl.read_parquet(artifacts.source(place / files[0]), columns=columns)
-    if len(files) > 1:
+    columns = ["decision_digest", "row_digest", "kept", "split", "reason"]
+    ids = ["trajectory_id"] * (len(files) > 1)
+    decided = pl.read_parquet(artifacts.source(place / files[0]), columns=[*ids, *columns])
+    if ids:
         with warehouse.connect() as connection:
-            query = f"SELECT {', '.join(columns)} FROM {_relation(place, files[1:])} ORDER BY trajectory_id"
-            changes = connection.sql(query).pl()
-        known = changes["trajectory_id"].implode()
-        decided = decided.filter(~pl.col("trajectory_id").is_in(known)).merge_sorted(changes, "trajectory_id")
+            later = _relation(place, files[1:])
+            changes = connection.sql(f"SELECT {', '.join(ids + columns)} FROM {later} ORDER BY trajectory_id").pl()
+        rows = _merged(decided["trajectory_id"], changes["trajectory_id"])
+        decided = pl.concat([decided.select(columns), changes.select(columns)])[rows]
     kept = decided.filter("kept")
     return Summary(
-        digest=_sha256(kept["row_digest"].sort()),
+        digest=_sha256(_sorted(kept["row_digest"])),
         decisions_digest=_sha256(decided["decision_digest"]),
         rows=len(kept),
         splits=_counts(kept["split"]),
@@ -143,12 +146,32 @@ def summary(home: Home, name: str, files: tuple[str, ...]) -> Summary:
 
 def rows_digest(row_digests: pa.ChunkedArray) -> str:
     """SHA-256 over the sorted digests of rows: it knows nothing of their order, of machines or of clocks."""
-    return _sha256(pl.Series(pl.from_arrow(row_digests)).sort())
+    return _sha256(_sorted(pl.Series(pl.from_arrow(row_digests))))
 
 
 def digest(decided: pa.Table) -> str:
     """SHA-256 over the digests of all decisions, which stand in order of trajectory_id."""
     return _sha256(pl.Series(pl.from_arrow(decided["decision_digest"])))
+
+
+def _merged(first: pl.Series, later: pl.Series) -> Numbers:
+    """The places in `first` and then `later`, both ascending, of each of their values once, in order; the later one."""
+    at = first.search_sorted(later).to_numpy().astype(np.int64)
+    known = at < len(first)
+    known[known] = (first.gather(at[known]) == later.filter(pl.Series(known))).to_numpy()
+    rows = np.arange(len(first))
+    rows[at[known]] = len(first) + np.flatnonzero(known)
+    return np.insert(rows, at[~known], len(first) + np.flatnonzero(~known))
+
+
+def _sorted(digests: pl.Series) -> pl.Series:
+    """Digests (hexadecimal) in order."""
+    # To sort their beginnings as numbers takes a third of the time.
+    numbers = digests.str.slice(0, 15).str.to_integer(base=16).to_numpy()
+    order = np.argsort(numbers)
+    if (np.diff(numbers[order]) == 0).any():
+        return digests.sort()
+    return digests.gather(order)
 
 
 def _sha256(lines: pl.Series) -> str:

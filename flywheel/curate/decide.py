@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from flywheel import warehouse
@@ -15,10 +13,10 @@ from flywheel.curate import derived, fingerprint, prepared
 from flywheel.curate import filter as filters
 from flywheel.curate.caps import capped
 from flywheel.curate.dedupe import duplicates
-from flywheel.curate.kinship import Part
+from flywheel.curate.part import Part
 from flywheel.curate.spec import Spec
 from flywheel.curate.split import split_of
-from flywheel.outcomes.join import HEARD, joined, sql_moment
+from flywheel.outcomes.join import HEARD, joined
 from flywheel.settings import Home
 
 if TYPE_CHECKING:
@@ -83,10 +81,13 @@ def decide(home: Home, spec: Spec, as_of: datetime, *, only: Part | None = None)
     with warehouse.connect() as connection:
         rows = only.rows if only else prepared.bring(home, spec.workspace)
         columns = [*prepared.LIGHT, "chain"] if spec.prefix_duplicates else list(prepared.LIGHT)
-        captured = _light(connection, only, as_of, columns) if only else prepared.light(rows, as_of, columns)
+        if only:
+            captured = only.light(as_of, columns)
+            verdicts = only.joined(home, spec, as_of, captured)
+        else:
+            captured = prepared.light(rows, as_of, columns)
+            verdicts = joined(home, spec.workspace, spec.reward_policy, as_of, candidates=captured)
         connection.register("captured", captured)
-        ids = only.ids if only else None
-        verdicts = joined(home, spec.workspace, spec.reward_policy, as_of, only=ids, candidates=captured)
         connection.register("verdicts", verdicts)
         connection.sql(
             "CREATE TABLE candidates AS SELECT c.* EXCLUDE (id), v.* "
@@ -99,18 +100,6 @@ def decide(home: Home, spec: Spec, as_of: datetime, *, only: Part | None = None)
         _duplicates(connection, home, rows, spec, only)
         _capped(connection, spec)
         return _decisions(connection, spec).cast(DECISIONS)
-
-
-def _light(connection: duckdb.DuckDBPyConnection, only: Part, as_of: datetime, columns: list[str]) -> pa.Table:
-    """What `prepared.light` says of some rows."""
-    connection.register("arrivals", prepared.placed(only.rows, only.places, columns))
-    return connection.sql(
-        f"""
-        SELECT * FROM arrivals WHERE arrived_at <= {sql_moment(as_of)} QUALIFY row_number() OVER (
-            PARTITION BY id ORDER BY arrived_at, content_digest, source, source_line) = 1
-        ORDER BY id
-        """
-    ).to_arrow_table()
 
 
 def _split(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:
@@ -149,8 +138,8 @@ def _duplicates(
     source = "ranked AS r"
     if near is not None:
         wanted = ["id", "content_digest", "buckets", "n_runs"]
-        if only and only.prints:
-            connection.register("prints", prepared.placed(only.prints, only.printed, wanted))
+        if only:
+            connection.register("prints", only.fingerprints(wanted))
         else:
             prints = derived.bring(home, spec.workspace, fingerprint.derivation(near))
             with derived.reading(prints.uri):
@@ -165,27 +154,10 @@ def _duplicates(
 
     def runs(keys: pa.Table) -> pa.ChunkedArray:
         assert near is not None
-        read = _steps(only, keys) if only else prepared.batches(rows, keys, ["steps"])
+        read = only.batches(keys, ["steps"]) if only else prepared.batches(rows, keys, ["steps"])
         return pa.chunked_array([fingerprint.runs(batch["steps"], near) for batch in read], pa.list_(pa.uint64()))
 
     connection.register("duplicates", duplicates(ranked, runs, spec))
-
-
-def _steps(only: Part, keys: pa.Table) -> Iterator[pa.Table]:
-    """What `prepared.batches` says of some rows: their steps."""
-    known = prepared.placed(only.rows, only.places, ["id", "content_digest"]).append_column(
-        "place", pa.array(only.places)
-    )
-    with warehouse.connect() as connection:
-        connection.register("known", known)
-        connection.register("keys", keys.append_column("number", pa.array(np.arange(len(keys)))))
-        found = connection.sql(
-            "SELECT any_value(place) AS place FROM keys JOIN known USING (id, content_digest) "
-            "GROUP BY number ORDER BY number"
-        ).to_arrow_table()
-    places = found["place"].to_numpy()
-    for start in range(0, len(places), prepared.SIZE):
-        yield prepared.placed(only.rows, places[start : start + prepared.SIZE], ["steps"])
 
 
 def _capped(connection: duckdb.DuckDBPyConnection, spec: Spec) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from flywheel.curate import derived, fingerprint, prepared
+from flywheel.curate.part import Part
+from flywheel.curate.scattered import scattered
 from flywheel.curate.spec import Spec
 from flywheel.curate.words import Numbers, spread
 from flywheel.settings import Home
@@ -35,19 +38,6 @@ class Kinship(Protocol):
         ...
 
 
-class Part(NamedTuple):
-    """Some captured rows: their ids (a table with a column trajectory_id), and where those of these ids stand.
-
-    `places` are offsets in the table of prepared rows, `printed` in that of fingerprints, where there is one.
-    """
-
-    ids: pa.Table
-    rows: LanceDataset
-    places: Numbers
-    prints: LanceDataset | None
-    printed: Numbers
-
-
 class Kin:
     """What makes rows duplicates of each other by a spec (`dedupe.duplicates`), over all captured rows.
 
@@ -56,30 +46,29 @@ class Kin:
     """
 
     def __init__(self, home: Home, spec: Spec) -> None:
+        near = spec.near_duplicates
         self._rows = prepared.bring(home, spec.workspace)
+        self._prints = derived.bring(home, spec.workspace, fingerprint.derivation(near)) if near else None
         columns = ["task_id", "effects"] * spec.same_effects + ["chain"] * spec.prefix_duplicates
-        with derived.reading(self._rows.uri):
-            table = self._rows.to_table(columns=["id", *columns], scan_in_order=True, batch_size=BATCH)
-            # Rows of equal content begin alike: where that is asked, only those without a step are left to ask.
-            only = "n_steps = 0" if spec.prefix_duplicates else None
-            contents = self._rows.to_table(columns=["id", "content_digest"], filter=only, batch_size=BATCH)
-        self._ids = numbered(table["id"])
+        # Rows of equal content begin alike: where that is asked, only those without a step are left to ask.
+        stepless = "n_steps = 0" if spec.prefix_duplicates else None
+        # Two tables are read at once: each waits most of its time for the disk, or for memory.
+        with ThreadPoolExecutor(1) as beside:
+            prints = beside.submit(_read, self._prints, ["id", "buckets"]) if self._prints else None
+            rows = _read(self._rows, ["id", *columns])
+            contents = _read(self._rows, ["id", "content_digest"], stepless)
+        self._ids = numbered(rows["id"])
         self._ways: list[Kinship] = [Equal(numbered(contents["id"]), numbered(contents["content_digest"]))]
         if spec.same_effects:
-            acted = table["effects"].is_valid().to_numpy()
-            effects = (
-                pl.DataFrame(pl.from_arrow(table.select(["task_id", "effects"]))).hash_rows().to_numpy().view(np.int64)
-            )
-            self._ways.append(Equal(self._ids[acted], effects[acted]))
+            acted = rows["effects"].is_valid().to_numpy()
+            both = pl.DataFrame(pl.from_arrow(rows.select(["task_id", "effects"])))
+            self._ways.append(Equal(self._ids[acted], both.hash_rows().to_numpy().view(np.int64)[acted]))
         if spec.prefix_duplicates:
-            self._ways.append(Overlapping(self._ids, table["chain"]))
-        self._prints, self._printed = None, np.zeros(0, np.int64)
-        if spec.near_duplicates is not None:
-            self._prints = derived.bring(home, spec.workspace, fingerprint.derivation(spec.near_duplicates))
-            with derived.reading(self._prints.uri):
-                prints = self._prints.to_table(columns=["id", "buckets"], scan_in_order=True, batch_size=BATCH)
-            self._printed = numbered(prints["id"])
-            self._ways.append(Sharing(self._printed, prints["buckets"]))
+            self._ways.append(Overlapping(self._ids, rows["chain"]))
+        self._printed = np.zeros(0, np.int64)
+        if prints:
+            self._printed = numbered(prints.result()["id"])
+            self._ways.append(Sharing(self._printed, prints.result()["buckets"]))
 
     def of(self, ids: pa.ChunkedArray, share: float, few: int) -> Part | None:
         """The rows with one of these ids, and all that are related to them, to their kin, and so on.
@@ -93,15 +82,17 @@ class Kin:
             found = np.concatenate([way.of(frontier) for way in self._ways])
             frontier = np.setdiff1d(found, seen)
             seen = np.union1d(seen, frontier)
-        places = among(self._ids, seen)
-        known = pl.Series(pl.from_arrow(prepared.placed(self._rows, places, ["id"])["id"])).unique().sort()
         return Part(
-            ids=pa.table({"trajectory_id": known.to_arrow().cast(pa.string())}),
-            rows=self._rows,
-            places=places,
-            prints=self._prints,
+            rows=scattered(self._rows),
+            places=among(self._ids, seen),
+            prints=scattered(self._prints) if self._prints else None,
             printed=among(self._printed, seen),
         )
+
+
+def _read(dataset: LanceDataset, columns: list[str], condition: str | None = None) -> pa.Table:
+    with derived.reading(dataset.uri):
+        return dataset.to_table(columns=columns, filter=condition, scan_in_order=True, batch_size=BATCH)
 
 
 def numbered(texts: pa.ChunkedArray) -> Numbers:

@@ -59,9 +59,8 @@ def update(home: Home, spec: Spec, as_of: datetime, before: Standing) -> pa.Tabl
         connection.register("decided", decide(home, spec, as_of, only=only))
         changed = connection.sql(
             f"""
-            WITH known AS (SELECT trajectory_id, decision_digest FROM {before.decisions} SEMI JOIN decided
-                USING (trajectory_id))
-            SELECT d.* FROM decided AS d ANTI JOIN known USING (trajectory_id, decision_digest) ORDER BY trajectory_id
+            WITH known AS (SELECT decision_digest FROM {before.decisions} SEMI JOIN decided USING (decision_digest))
+            SELECT d.* FROM decided AS d ANTI JOIN known USING (decision_digest) ORDER BY trajectory_id
             """
         )
         return changed.to_arrow_table().cast(DECISIONS)

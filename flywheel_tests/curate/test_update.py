@@ -122,6 +122,17 @@ def test_what_a_row_stood_in_the_way_of_is_decided_again_with_it(home, decided):
     assert [row["reason"] for row in changes.to_pylist()] == ["exact duplicate", "held out"]
 
 
+def test_of_an_id_that_was_captured_again_the_first_arrival_stands(home, decided):
+    before, standing_then = decided
+    store(home, trajectory("a", "bye", "farewell", hours=1), trajectory("a", "hi", "hello", hours=2))
+    store(home, outcome("c", "reopened", 0.0, hours=2), trajectory("d", "hi", "hello", hours=2))
+    store(home, outcome("d", "checker", 1.0, hours=2), outcome("d", "reopened", 1.0, hours=2))
+    changes = update(home, SPEC, at(3), standing_then)
+    assert ids(changes) == ["c", "d"]
+    assert changes is not None
+    assert patched(before, changes) == decide(home, SPEC, at(3)).to_pylist()
+
+
 def test_another_recipe_an_earlier_time_or_a_cap_is_decided_anew(home, decided):
     _, standing_then = decided
     assert update(home, msgspec.structs.replace(SPEC, filter="true"), at(3), standing_then) is None
@@ -143,7 +154,7 @@ def test_kin_are_found_from_either_side(home):
     def kin(id: str) -> set[str]:
         found = Kin(home, SPEC).of(pa.chunked_array([[id]]), 1.0, 0)
         assert found is not None
-        return set(found.ids["trajectory_id"].to_pylist())
+        return set(ids(found.ids()))
 
     assert kin("a") == kin("b") == {"a", "b"}
     assert {"c", "d"} <= kin("c") and {"c", "d", "e"} <= kin("d")
