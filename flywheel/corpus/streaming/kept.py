@@ -22,16 +22,24 @@ class Kept(ABC):
     """Items in order of trajectory_id: sequences of tokens, or texts. `found` is what `find` gives of them.
 
     `lengths` say how long each is, `keys` what it is. `name` says what they are together: equal names, equal items.
-    Files are mapped when they are first read, so it can be sent to other processes, or be inherited, at any time.
+    Files are mapped when they are first read, so it can be sent to other processes, or be inherited, at any time; those
+    that have been merged by then are found anew.
     """
 
     def __init__(self, name: str, files: Sequence[Path], found: pa.Table, length: str, keys: Sequence[str]) -> None:
         self.name, self.files = name, list(files)
         self.keys = found.select(list(keys)).combine_chunks()
         self.lengths: Positions = found[length].to_numpy().astype(np.int64)
+        self._lie(found)
+
+    def _lie(self, found: pa.Table) -> None:
         self._segment: np.ndarray[Any, np.dtype[np.int32]] = found["segment"].to_numpy()
         self._start: Positions = found["start"].to_numpy()
         self._mapped: dict[int, Any] = {}
+
+    @abstractmethod
+    def _find(self, files: Sequence[Path], keys: pa.Table) -> pa.Table:
+        """What segments hold of conversations: the rows that all this is made of."""
 
     @abstractmethod
     def batch(self, positions: Positions, *, packed: bool = False, trained: bool = True) -> dict[str, Any]:
@@ -53,21 +61,32 @@ class Kept(ABC):
 
     def _places(self, positions: Positions) -> list[tuple[Any, int, int]]:
         """For each item what is read of its segment, and where it begins and ends there."""
+        mapped = self._maps(positions)
         starts = self._start[positions]
-        places = zip(
-            self._segment[positions].tolist(),
-            starts.tolist(),
-            (starts + self.lengths[positions]).tolist(),
-            strict=True,
-        )
-        mapped = self._mapped
-        return [(mapped[s] if s in mapped else self._read(s), start, end) for s, start, end in places]
+        segments, ends = self._segment[positions].tolist(), (starts + self.lengths[positions]).tolist()
+        return [(mapped[s], start, end) for s, start, end in zip(segments, starts.tolist(), ends, strict=True)]
 
-    def _read(self, segment: int) -> Any:
-        """What is read of a segment, mapped when it is first wanted."""
-        if segment not in self._mapped:
-            self._mapped[segment] = self._columns(segments.opened(self.files[segment]))
-        return self._mapped[segment]
+    def _maps(self, positions: Positions) -> dict[int, Any]:
+        """What is read of each segment, with those that some items lie in, mapped when they are first wanted."""
+        for attempt in range(segments.ATTEMPTS):
+            try:
+                for segment in set(self._segment[positions].tolist()) - self._mapped.keys():
+                    self._mapped[segment] = self._columns(segments.opened(self.files[segment]))
+                break
+            except segments.Removed:
+                if attempt == segments.ATTEMPTS - 1 or not self._moved():
+                    raise
+        return self._mapped
+
+    def _moved(self) -> bool:
+        """Find anew where everything lies, of which something has been merged; False if some of it has been erased."""
+        keys = self.keys.select(KEYS.names).group_by(KEYS.names).aggregate([])
+        files, found = segments.steadily(self.files[0].parent, lambda files: self._find(files, keys))
+        if not found.select(self.keys.column_names).equals(self.keys):
+            return False
+        self.files = files
+        self._lie(found)
+        return True
 
 
 def find(

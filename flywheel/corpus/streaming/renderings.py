@@ -58,11 +58,11 @@ TEXTS = Rendering(name="texts", recipe=texts.RECIPE, schema=texts.SEGMENT, compu
 
 def missing(folder: Path, keys: pa.Table) -> pa.Table:
     """The rows of `keys` whose `content_digest` is in no segment, one each, in their order."""
+    schema = pa.schema([("content_digest", pa.string())])
+    _, present = segments.steadily(folder, lambda files: segments.index(files, schema))
     with warehouse.connect() as connection:
         connection.register("keys", keys.append_column("number", pa.array(range(keys.num_rows))))
-        connection.register(
-            "present", segments.index(segments.files(folder), pa.schema([("content_digest", pa.string())]))
-        )
+        connection.register("present", present)
         numbers = connection.sql(
             """
             SELECT min(number) AS number FROM keys ANTI JOIN present USING (content_digest)
@@ -84,8 +84,8 @@ def bring(
     """Render the conversations of `keys` that are in no segment yet; how many those were.
 
     `conversations` reads rows (content_digest, steps, tools) of some of the keys, a few at a time. A killed run goes
-    on behind the last segment that it wrote, and two at once take turns. `progress` is told the rows done and all
-    rows to do.
+    on behind the last segment that it wrote, and two at once take turns. Small segments are merged where there are
+    many. `progress` is told the rows done and all rows to do.
     """
     if not missing(folder, keys).num_rows:
         return 0
@@ -105,6 +105,7 @@ def bring(
                 progress(done, todo.num_rows)
         if held:
             segments.write(folder, pa.concat_tables(held))
+        segments.merge(folder)
     return todo.num_rows
 
 

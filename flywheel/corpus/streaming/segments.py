@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,43 +19,120 @@ from flywheel import artifacts, warehouse
 from flywheel.schema import FlywheelError
 
 SUFFIX = ".arrow"
+# A segment that takes the place of others, which it names.
+MERGED = f".merged{SUFFIX}"
+_REPLACES = b"replaces"
+
+# Segments smaller than so many bytes are merged, so many of about one size at a time.
+SMALL = 8 << 20
+MERGED_AT_ONCE = 8
+
+# How often a folder is read anew where others change it meanwhile.
+ATTEMPTS = 20
 
 # Where a row lies: which of the files, and which row of it.
 PLACES = pa.schema([("segment", pa.int32()), ("row", pa.int64())])
 
+Read = TypeVar("Read")
+
+
+class Removed(FlywheelError):
+    """A segment is not there any more: merged with others, or erased."""
+
 
 def files(folder: Path) -> list[Path]:
     """The segments of a folder, in name order; none where there is no such folder."""
+    found = _all(folder)
+    # A listing that a merge falls into may hold neither what was merged nor what it became.
+    while (again := _all(folder)) != found:
+        found = again
+    replaced = _replaced(found)
+    return [path for path in found if path.name not in replaced]
+
+
+def steadily(folder: Path, read: Callable[[list[Path]], Read]) -> tuple[list[Path], Read]:
+    """The segments of a folder and what `read` makes of them; begun anew when one is merged meanwhile."""
+    for attempt in range(ATTEMPTS):
+        paths = files(folder)
+        try:
+            return paths, read(paths)
+        except Removed:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"[!.]*{SUFFIX}"))
+
+
+def _replaced(found: Sequence[Path]) -> set[str]:
+    """The names of segments that others have taken the place of, whether they have gone already or not."""
+    names: set[str] = set()
+    for path in found:
+        if path.name.endswith(MERGED):
+            with suppress(Removed):
+                names.update(json.loads((opened(path).schema.metadata or {})[_REPLACES]))
+    return names
 
 
 def opened(path: Path) -> pa.RecordBatch:
     """The rows of a segment, mapped into memory: what is not touched is not read.
 
     Raises:
-        FlywheelError: when it is damaged.
+        FlywheelError: when it is damaged; `Removed` when it is not there.
     """
     try:
         with pa.memory_map(str(path)) as file:
             return pa.ipc.open_file(file).get_batch(0)
     except FileNotFoundError as error:
-        raise FlywheelError(f"the segment {path} has been removed meanwhile; open the stream anew") from error
+        raise Removed(f"the segment {path} has been removed meanwhile; open the stream anew") from error
     except (pa.ArrowInvalid, pa.ArrowIndexError) as error:
         raise FlywheelError(
             f"the segment {path} is damaged ({str(error).splitlines()[0]}); remove it, and what it held is made again"
         ) from error
 
 
-def write(folder: Path, table: pa.Table) -> Path:
-    """Write rows as one segment, uncompressed and in one batch, whole or not at all. It is named by its content."""
+def write(folder: Path, table: pa.Table, replaces: Sequence[Path] = ()) -> Path:
+    """Write rows as one segment, uncompressed and in one batch, whole or not at all. It is named by its content.
+
+    From the moment that it is there, those that it `replaces` are not read any more.
+    """
+    names = {_REPLACES: json.dumps([path.name for path in replaces]).encode()} if replaces else None
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as file:
-        file.write_table(table.combine_chunks(), max_chunksize=max(table.num_rows, 1))
+    with pa.ipc.new_file(sink, table.schema.with_metadata(names)) as file:
+        file.write_table(table.combine_chunks().replace_schema_metadata(names), max_chunksize=max(table.num_rows, 1))
     data = sink.getvalue()
-    path = folder / f"{hashlib.sha256(data).hexdigest()[:24]}{SUFFIX}"
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:24]}{MERGED if replaces else SUFFIX}"
     if not path.exists():
         artifacts.write_bytes(path, data.to_pybytes())
     return path
+
+
+def merge(folder: Path) -> int:
+    """Merge small segments where there are many of about one size; how many went. The folder must be held.
+
+    A conversation lies in one segment that is read at any moment, wherever this is killed: a merged one stands for
+    the others as soon as it is there, and the next who holds the folder removes what a killed merge left of those.
+    """
+    gone = 0
+    while some := _alike(files(folder)):
+        write(folder, pa.concat_tables(pa.Table.from_batches([opened(path)]) for path in some), replaces=some)
+        for path in some:
+            path.unlink()
+        gone += len(some)
+    artifacts.fsync_folder(folder)
+    return gone
+
+
+def _alike(paths: Sequence[Path]) -> list[Path]:
+    """The smallest segments of about one size (the same power of `MERGED_AT_ONCE`), if there are enough."""
+    tiers: defaultdict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        if (size := path.stat().st_size) < SMALL:
+            tiers[int(math.log(size, MERGED_AT_ONCE))].append(path)
+    enough = [tier for tier in sorted(tiers) if len(tiers[tier]) >= MERGED_AT_ONCE]
+    return tiers[enough[0]][:MERGED_AT_ONCE] if enough else []
 
 
 def index(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:
@@ -72,6 +153,8 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         flock(file, LOCK_EX)
         artifacts.sweep(folder)
+        for name in _replaced(_all(folder)):
+            (folder / name).unlink(missing_ok=True)
         yield
 
 

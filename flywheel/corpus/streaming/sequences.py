@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from flywheel.corpus.streaming import tokens
+from flywheel.corpus.streaming import kept, tokens
 from flywheel.corpus.streaming.kept import Kept
 from flywheel.corpus.streaming.order import Positions
 from flywheel.schema import FlywheelError
@@ -25,6 +26,11 @@ COUNTED = {"assistant": "n_trained", "answers": "n_answers", "calls": "n_calls"}
 INDEX = pa.schema([field for field in tokens.SEGMENT if not pa.types.is_list(field.type)])
 
 
+def find(files: Sequence[Path], keys: pa.Table) -> pa.Table:
+    """What segments hold of conversations (trajectory_id, content_digest), by trajectory_id and window; see `kept`."""
+    return kept.find(files, keys, INDEX, "n_tokens", "window")
+
+
 class Tokens(NamedTuple):
     """Token ids, and for each what it is (`tokens.READ`, ...). Views of the file, not copies."""
 
@@ -35,7 +41,7 @@ class Tokens(NamedTuple):
 class Sequences(Kept):
     """Windows in order of (trajectory_id, window), each with at least one token to train on.
 
-    `trained` counts those of each. `found` is what `kept.find` gives of `INDEX`.
+    `trained` counts those of each. `found` is what `find` gives.
     """
 
     def __init__(
@@ -49,13 +55,18 @@ class Sequences(Kept):
     ) -> None:
         if train_on not in COUNTED:
             raise FlywheelError(f"there is nothing to train on called {train_on!r}; it is {', '.join(COUNTED)}")
-        trained = found[COUNTED[train_on]].to_numpy()
-        found = found.filter(pa.array(trained > 0))
+        self.train_on, self.pad_token = train_on, pad_token
+        found = self._to_train(found)
         super().__init__(
             f"{name}, trained on {train_on}", files, found, "n_tokens", ["trajectory_id", "content_digest", "window"]
         )
-        self.train_on, self.pad_token = train_on, pad_token
-        self.trained: Positions = trained[trained > 0].astype(np.int64)
+        self.trained: Positions = found[COUNTED[train_on]].to_numpy().astype(np.int64)
+
+    def _to_train(self, found: pa.Table) -> pa.Table:
+        return found.filter(pc.field(COUNTED[self.train_on]) > 0)
+
+    def _find(self, files: Sequence[Path], keys: pa.Table) -> pa.Table:
+        return self._to_train(find(files, keys))
 
     def tokens(self, positions: Positions) -> list[Tokens]:
         """Some windows, in the order of `positions`."""

@@ -116,8 +116,7 @@ def tokens_of(
     """
     rendering = renderings.of_tokens(tokenizer, max_tokens)
     keys, folder, made = _brought(home, of, rendering, split, where, processes, progress)
-    files = segments.files(folder)
-    found = kept.find(files, keys, sequences.INDEX, "n_tokens", "window")
+    files, found = segments.steadily(folder, lambda files: sequences.find(files, keys))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     held = Sequences(
         _name(of, folder, split, where), files, found, train_on=train_on, pad_token=0 if pad is None else pad
@@ -136,8 +135,7 @@ def texts_of(
 ) -> Texts:
     """The rows of a version as plain ChatML texts, each rendered once for all versions (see `tokens_of`)."""
     keys, folder, _ = _brought(home, of, renderings.TEXTS, split, where, processes, progress)
-    files = segments.files(folder)
-    found = texts.find(files, keys)
+    files, found = segments.steadily(folder, lambda files: texts.find(files, keys))
     return Texts(_name(of, folder, split, where), files, found)
 
 

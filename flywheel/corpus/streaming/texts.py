@@ -47,9 +47,6 @@ class Texts(Kept):
 
     def __init__(self, name: str, files: Sequence[Path], found: pa.Table) -> None:
         super().__init__(name, files, found, "n_bytes", ["trajectory_id", "content_digest"])
-        # The how-manieth of all each text lies.
-        self._rank = np.empty(len(self), np.uint64)
-        self._rank[np.lexsort((self._start, self._segment))] = np.arange(len(self))
         # The window that was read last: of which order, from where to where, its texts as they lie, and where in them
         # the order finds each.
         self._held: tuple[Order | None, int, int] = (None, 0, 0)
@@ -74,6 +71,15 @@ class Texts(Kept):
             text += self._texts[self._order[max(start - first, 0) : stop - first]].tolist()
         return {"text": text}
 
+    def _lie(self, found: pa.Table) -> None:
+        super()._lie(found)
+        # The how-manieth of all each text lies.
+        self._rank = np.empty(len(self), np.uint64)
+        self._rank[np.lexsort((self._start, self._segment))] = np.arange(len(self))
+
+    def _find(self, files: Sequence[Path], keys: pa.Table) -> pa.Table:
+        return find(files, keys)
+
     def _hold(self, order: Order, window: int) -> None:
         first, last = order.starts[window : window + 2].tolist()
         if self._held != (order, first, last):
@@ -84,6 +90,7 @@ class Texts(Kept):
 
     def _strings(self, positions: Positions) -> tuple[Strings, Positions]:
         """Some texts as they lie, and where in these each of `positions` is."""
+        mapped = self._maps(positions)
         by = ranked(self._rank[positions])
         order = np.empty_like(by)
         order[by] = np.arange(len(by))
@@ -91,7 +98,7 @@ class Texts(Kept):
         segments, buffers = np.unique(self._segment[positions], return_inverse=True)
         views = np.zeros(len(by), _VIEW)
         views["length"], views["buffer"], views["start"] = self.lengths[positions], buffers, self._start[positions]
-        read = [None, pa.py_buffer(views), *map(self._read, segments.tolist())]
+        read = [None, pa.py_buffer(views), *map(mapped.__getitem__, segments.tolist())]
         return pa.Array.from_buffers(pa.string_view(), len(by), read).to_numpy(zero_copy_only=False), order
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from flywheel.corpus.streaming import kept, segments, sequences, tokens
+from flywheel.corpus.streaming import segments, sequences, tokens
 from flywheel.corpus.streaming.dataset import CorpusBatches, CorpusLoader
 from flywheel.corpus.streaming.examples import CorpusExamples
 from flywheel.corpus.streaming.sequences import Sequences
@@ -42,7 +42,7 @@ def held(tmp_path_factory):
         segments.write(folder, pa.table([pa.array(columns[f.name], f.type) for f in tokens.SEGMENT], tokens.SEGMENT))
     keys = pa.table({"trajectory_id": names, "content_digest": names})
     files = segments.files(folder)
-    return Sequences("test", files, kept.find(files, keys, sequences.INDEX, "n_tokens", "window"), pad_token=9)
+    return Sequences("test", files, sequences.find(files, keys), pad_token=9)
 
 
 def first_tokens(batch):
@@ -168,9 +168,7 @@ def spoken(tmp_path_factory):
     segments.write(folder, tokens.tokenised(TOKENIZER, 400, rows))
     keys = rows.select(["id", "content_digest"]).rename_columns({"id": "trajectory_id"})
     files = segments.files(folder)
-    return Sequences(
-        "spoken", files, kept.find(files, keys, sequences.INDEX, "n_tokens", "window"), pad_token=TOKENIZER.pad_token_id
-    )
+    return Sequences("spoken", files, sequences.find(files, keys), pad_token=TOKENIZER.pad_token_id)
 
 
 def model():

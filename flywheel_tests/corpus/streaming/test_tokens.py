@@ -58,7 +58,7 @@ def bring(folder, tokenizer, table, max_tokens=4000, **options):
 
 def found(folder, table):
     files = segments.files(folder)
-    return files, kept.find(files, table, sequences.INDEX, "n_tokens", "window")
+    return files, sequences.find(files, table)
 
 
 def in_memory(tmp_path_factory, tokenizer, table, max_tokens, train_on="assistant"):
