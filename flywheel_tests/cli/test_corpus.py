@@ -1,6 +1,7 @@
 """`flywheel snapshot`, `corpus`, `query` and `stream` as a person and as a script use them."""
 
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +10,7 @@ from flywheel.cli import app
 from flywheel.corpus import store
 from flywheel.curate import derived, prepared
 from flywheel.schema import FlywheelError
+from flywheel.settings import Home
 from flywheel_tests.corpus.conftest import MONDAY, TUESDAY, trajectory, verdict, write
 from flywheel_tests.views.conftest import MARKED, byte_level
 
@@ -37,18 +39,29 @@ def said(*arguments: str, code: int = 0):
     return json.loads(run(*arguments, "--json", code=code))
 
 
-@pytest.fixture
-def support(home, monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Twelve episodes; 3 and 7 failed, and on Tuesday the first row of v1 turns out to be wrong."""
-    monkeypatch.setenv("FLYWHEEL_HOME", str(home.root))
+    folder = tmp_path_factory.mktemp("made")
+    home = Home(folder / "data")
     write(home, [trajectory(n) for n in range(12)], [verdict(n, float(n not in (3, 7))) for n in range(12)])
-    policy = tmp_path / "policy.toml"
+    policy = folder / "policy.toml"
     policy.write_text(POLICY)
     demand = ["--filter", "reward > 0", "--policy", str(policy), "--as-of", MONDAY.isoformat()]
-    assert said("snapshot", "support", "--to", "desk", *demand)["created"]
-    late = int(store.rows(home, "desk", 1)["id"][0].as_py()[1:])
-    write(home, outcomes=[verdict(late, 0.0, "reopened", TUESDAY)])
-    assert said("snapshot", "support", "--to", "desk", "--as-of", TUESDAY.isoformat())["version"] == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLYWHEEL_HOME", str(home.root))
+        assert said("snapshot", "support", "--to", "desk", *demand)["created"]
+        late = int(store.rows(home, "desk", 1)["id"][0].as_py()[1:])
+        write(home, outcomes=[verdict(late, 0.0, "reopened", TUESDAY)])
+        assert said("snapshot", "support", "--to", "desk", "--as-of", TUESDAY.isoformat())["version"] == 2
+    return home
+
+
+@pytest.fixture
+def support(made, home, monkeypatch):
+    """A copy of it, to be changed."""
+    monkeypatch.setenv("FLYWHEEL_HOME", str(home.root))
+    shutil.copytree(made.root, home.root)
     return home
 
 

@@ -1,5 +1,6 @@
 """Forgetting in the corpus: versions stand without erased rows, branches get new ones, nothing computed is left."""
 
+import shutil
 from datetime import timedelta
 
 import msgspec
@@ -36,15 +37,23 @@ def erase(home: Home, asked: Asked) -> Erasure:
     return captures.end(home, record, WEDNESDAY)
 
 
-@pytest.fixture
-def jane(home: Home) -> Home:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Twelve episodes, two of them by one person, in v1; v2 has late outcomes, and branch `all` another filter."""
+    home = Home(tmp_path_factory.mktemp("made") / "data")
     write(home, [trajectory(n) for n in range(6)], [verdict(n, 1.0) for n in range(12)])
     write(home, [about(n) if n in (7, 9) else trajectory(n) for n in range(6, 12)])
     snapshot(home, "support", SPEC, MONDAY)
     write(home, outcomes=[verdict(7, 0.0, "reopened", TUESDAY)])
     snapshot(home, "support", SPEC, TUESDAY)
     branch(home, "support", "all", NEAR, ref=1)
+    return home
+
+
+@pytest.fixture
+def jane(made: Home, home: Home) -> Home:
+    """A copy of it, to be changed."""
+    shutil.copytree(made.root, home.root)
     return home
 
 
