@@ -476,9 +476,9 @@ def main() -> None:
         if kind == "text":
             note += (
                 " What bounds the fast ones is memory: a text is read from the page cache, checked, and copied to a "
-                "string of its own, about 0.5 us for 4.3 kB. Whoever makes the strings of neighbours together comes near "
-                "to that, so those within a tenth of each other are equal. Ours begin at multiples of 8 bytes, which "
-                "makes the copy itself a fourth cheaper."
+                "string of its own, about 0.5 us for 4.3 kB. Whoever makes the strings of neighbours together comes "
+                "near to that, so those within a tenth of each other are equal. Ours begin at multiples of 8 bytes, "
+                "which makes the copy itself a fourth cheaper."
             )
         if missing:
             note += f" Not installed here: {', '.join(missing)}."

@@ -63,8 +63,9 @@ class Kept(ABC):
         """For each item what is read of its segment, and where it begins and ends there."""
         mapped = self._maps(positions)
         starts = self._start[positions]
-        segments, ends = self._segment[positions].tolist(), (starts + self.lengths[positions]).tolist()
-        return [(mapped[s], start, end) for s, start, end in zip(segments, starts.tolist(), ends, strict=True)]
+        ends = starts + self.lengths[positions]
+        places = zip(self._segment[positions].tolist(), starts.tolist(), ends.tolist(), strict=True)
+        return [(mapped[segment], start, end) for segment, start, end in places]
 
     def _maps(self, positions: Positions) -> dict[int, Any]:
         """What is read of each segment, with those that some items lie in, mapped when they are first wanted."""
@@ -95,8 +96,7 @@ def find(
     """What segments hold of conversations: rows of `index` with trajectory_id, segment, and start.
 
     `size` is the column that says how much of the values of its segment a row takes, but for what fills it up to a
-    multiple of `aligned`; `start` is where that begins.
-    Ordered by trajectory_id and the column `order`.
+    multiple of `aligned`; `start` is where that begins. Ordered by trajectory_id and `order`.
     """
     held = segments.index(files, index)
     segment = held["segment"].to_numpy()
