@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -46,6 +47,10 @@ KNOWN = ["id", "reward", "success", "task_type", "n_steps"]
 LIGHT = ["role", "tool_name", "is_error", "completion_tokens"]
 WHOLE = [*LIGHT, "content", "reasoning"]
 TAKEN = 1000
+TAKES = (
+    "As stored: flywheel's are packed, HF's are Arrow, the others' JSON text. "
+    "As steps: flywheel's and HF's in Arrow, the others' parsed by msgspec."
+)
 
 Work = Callable[[], Any]
 
@@ -116,13 +121,19 @@ def questions(home: Home, of: Manifest, folder: Path, columns: list[str]) -> dic
     return asks
 
 
-def takes(home: Home, of: Manifest, folder: Path, count: int = TAKEN) -> dict[str, Work]:
-    """A thousand random trajectories, whole, from each store that is open; each asks for other rows each time."""
+def takes(home: Home, of: Manifest, folder: Path, count: int = TAKEN) -> dict[str, tuple[Work, Work]]:
+    """A thousand random trajectories, whole, from each store that is open; each asks for other rows each time.
+
+    Once as they are stored, and once so that a step can be looked at: JSON is parsed, what is packed is unpacked.
+    """
     version = Opened(home, of)
     some = _random(of.rows, min(count, of.rows))
 
     def ours() -> pa.Table:
         return version.take(version.rows[next(some)], ["id", "steps"])
+
+    def packed() -> pa.ChunkedArray:
+        return version.packed(version.rows[next(some)])
 
     whole = folder / "whole.parquet"
     data, offsets = _records(whole, folder / "records.bin")
@@ -130,17 +141,28 @@ def takes(home: Home, of: Manifest, folder: Path, count: int = TAKEN) -> dict[st
     def records() -> list[bytes]:
         return [bytes(data[offsets[place] : offsets[place + 1]]) for place in next(some)]
 
-    asks: dict[str, Work] = {"flywheel": ours, "numpy memmap of JSON records": records}
+    asks = {"flywheel": (packed, ours), "numpy memmap of JSON records": _parsed(records)}
     if find_spec("datasets"):
         from datasets import Dataset, disable_progress_bars
 
         disable_progress_bars()
         rows = Dataset.from_parquet(str(whole), cache_dir=str(folder / "hf")).with_format("arrow")
-        asks["HF datasets, indexed"] = lambda: rows[next(some).tolist()].combine_chunks()
-        asks["HF datasets, selected in order"] = lambda: rows.select(np.sort(next(some)))[:].combine_chunks()
+
+        def indexed() -> pa.Table:
+            return rows[next(some).tolist()].combine_chunks()
+
+        def selected() -> pa.Table:
+            return rows.select(np.sort(next(some)))[:].combine_chunks()
+
+        asks |= {"HF datasets, indexed": (indexed, indexed), "HF datasets, selected in order": (selected, selected)}
     if find_spec("deeplake"):
-        asks |= _deeplake_takes(folder, some)
+        asks |= {store: _parsed(work) for store, work in _deeplake_takes(folder, some).items()}
     return asks
+
+
+def _parsed(texts: Work) -> tuple[Work, Work]:
+    """Taking JSON texts, as they are and parsed."""
+    return texts, lambda: [msgspec.json.decode(text) for text in texts()]
 
 
 def run(root: Path, trajectories: int, runs: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
@@ -162,10 +184,11 @@ def run(root: Path, trajectories: int, runs: int) -> tuple[list[dict[str, Any]],
             found = answers["flywheel"].height
             times[name] = measure.race(runs, asks)
         joined = [{"store": s, **{name: times[name][s] for name in times}} for s in times["without text"]]
-        taken = [
-            {"store": s, f"{TAKEN:,} trajectories": timing}
-            for s, timing in measure.race(runs, takes(home, of, folder)).items()
-        ]
+        asked = takes(home, of, folder)
+        stored, steps_of = (
+            measure.race(runs, {store: works[part] for store, works in asked.items()}) for part in (0, 1)
+        )
+        taken = [{"store": s, "as stored": stored[s], "as steps": steps_of[s]} for s in asked]
         steps = pl.scan_parquet(folder / "steps.parquet").select(pl.len()).collect().item()
         opening = measure.median_of(runs, lambda: Opened(home, of)).median
     note = (
@@ -322,7 +345,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         joined, taken, note = run(options.keep or Path(temporary), options.trajectories, options.runs)
     measure.write("steps", joined, title="Filter and join over the steps of a corpus", note=f"{note} Asked for: 50 ms.")
-    measure.write("steps-take", taken, title="Take random trajectories, whole", note=note)
+    measure.write("steps-take", taken, title=f"Take {TAKEN:,} random trajectories, whole", note=f"{note} {TAKES}")
 
 
 if __name__ == "__main__":

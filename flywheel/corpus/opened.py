@@ -95,6 +95,16 @@ class Opened:
             selected = pa.table([*selected.columns, *read.columns], names=[*selected.column_names, *others])
         return selected.select(schema.names).cast(schema)
 
+    def packed(self, rows: pl.DataFrame) -> pa.ChunkedArray:
+        """The conversations of some rows in their order as they are stored, to be unpacked elsewhere, or later.
+
+        `packed.unpacked` gives their steps.
+
+        Raises:
+            FlywheelError: when a row is not of this version.
+        """
+        return prepared.conversations(self._dataset, self._positions[self._places(rows)])
+
     @cached_property
     def _light(self) -> tuple[pl.DataFrame, Numbers, Numbers]:
         """The columns `LIGHT` of all steps."""

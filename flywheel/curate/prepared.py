@@ -133,6 +133,12 @@ def steps(dataset: LanceDataset, places: Places, columns: Sequence[str] = STEP.n
     return packed.unpacked(read[_CONVERSATION], columns, order)
 
 
+def conversations(dataset: LanceDataset, places: Places) -> pa.ChunkedArray:
+    """The steps of the rows at some offsets, in their order, as they are stored (`packed.PACKED`)."""
+    read, order = _at(dataset, places, [_CONVERSATION])
+    return read[_CONVERSATION].take(pa.array(order))
+
+
 def _at(dataset: LanceDataset, places: Places, columns: list[str]) -> tuple[pa.Table, Places]:
     """Columns of the table as they are stored, once for each of some offsets; and where each offset's row stands."""
     # Reading in the order of the file is several times faster than in any other.

@@ -13,6 +13,7 @@ from flywheel.corpus.manifest import manifest
 from flywheel.corpus.opened import LIGHT, Opened
 from flywheel.corpus.selection import selected
 from flywheel.corpus.snapshot import snapshot
+from flywheel.curate.packed import unpacked
 from flywheel.schema import STEP, FlywheelError
 from flywheel_tests.corpus.conftest import SPEC, TUESDAY, WEDNESDAY, trajectory, verdict, write
 from flywheel_tests.corpus.test_forget import erase
@@ -94,6 +95,7 @@ def test_equal_to_what_is_stored(version, week, data):
     columns = data.draw(st.lists(st.sampled_from(STEP.names), unique=True))
     rows, expected = version.rows[order], stored.take(pa.array(order, pa.int64()))
     assert version.take(rows).equals(expected)
+    assert unpacked(version.packed(rows)).equals(expected["steps"].combine_chunks())
     steps = version.steps(rows.select("trajectory_id"), columns)
     assert steps.rows(named=True) == [
         {"trajectory_id": row["id"], "step_index": number} | {name: step[name] for name in columns}
