@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,10 +14,13 @@ from flywheel.corpus import selection, store
 from flywheel.corpus.manifest import Manifest
 from flywheel.curate import derived, prepared
 from flywheel.curate import filter as filters
-from flywheel.curate.scattered import scattered
+from flywheel.curate.scattered import scattered, sparse
 from flywheel.curate.words import Numbers, spread
 from flywheel.schema import STEP, FlywheelError
 from flywheel.settings import Home
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
 
 # Columns of steps that are held once they were asked for: what was not said.
 LIGHT = prepared.MARKS
@@ -43,10 +47,10 @@ class Opened:
     def __init__(self, home: Home, of: Manifest, split: str | None = None) -> None:
         kept = selection.selected(home, of, split)
         rows = selection.described(home, of, kept)
-        dataset = derived.opened(home, of.recipe["workspace"], prepared.ROWS)
+        self._dataset = derived.opened(home, of.recipe["workspace"], prepared.ROWS)
         keys = kept.select(["trajectory_id", "content_digest"]).rename_columns(["id", "content_digest"])
-        self._positions = prepared.positions(dataset, keys)
-        self._dataset = scattered(dataset)
+        self._positions = prepared.positions(self._dataset, keys)
+        self._scattered = scattered(self._dataset)
         self._candidates = filters.Candidates(rows)
         self.rows = _frame(rows).hstack(_frame(kept.select(["content_digest", "split", "row_digest"])))
 
@@ -91,7 +95,7 @@ class Opened:
         places = self._places(rows)
         selected = self.rows.select(selection.SELECTED.names)[places].rename({"trajectory_id": "id"}).to_arrow()
         if others := [name for name in schema.names if name not in selected.column_names]:
-            read = prepared.placed(self._dataset, self._positions[places], others)
+            read = prepared.placed(*self._at(places), others)
             selected = pa.table([*selected.columns, *read.columns], names=[*selected.column_names, *others])
         return selected.select(schema.names).cast(schema)
 
@@ -103,7 +107,7 @@ class Opened:
         Raises:
             FlywheelError: when a row is not of this version.
         """
-        return prepared.conversations(self._dataset, self._positions[self._places(rows)])
+        return prepared.conversations(*self._at(self._places(rows)))
 
     @cached_property
     def _light(self) -> tuple[pl.DataFrame, Numbers, Numbers]:
@@ -114,10 +118,15 @@ class Opened:
     def _read(self, places: Numbers, columns: Sequence[str]) -> tuple[pl.DataFrame, Numbers, Numbers]:
         """Columns of the steps of the rows at some places; where those of each row begin, and how many they are."""
         distinct, order = np.unique(places, return_inverse=True)
-        lists = prepared.steps(self._dataset, self._positions[distinct], columns)
+        lists = prepared.steps(*self._at(distinct), columns)
         bounds = lists.offsets.to_numpy().astype(np.int64) - lists.offsets[0].as_py()
         flat = pl.DataFrame(pa.Table.from_struct_array(lists.flatten()))
         return flat.select(columns), bounds[:-1][order], np.diff(bounds)[order]
+
+    def _at(self, places: Numbers) -> tuple[LanceDataset, Numbers]:
+        """What the rows at some places are read from, and where they stand in it."""
+        positions = self._positions[places]
+        return self._scattered if sparse(positions) else self._dataset, positions
 
     def _places(self, rows: pl.DataFrame) -> Numbers:
         """Where some rows stand in `rows`."""

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from flywheel import warehouse
 from flywheel.curate import derived, digests, packed
 from flywheel.curate.derivation import KEYS, Derivation
-from flywheel.curate.scattered import awake, scattered
+from flywheel.curate.scattered import awake, scattered, sparse
 from flywheel.schema import STEP, TIMESTAMP, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
@@ -107,11 +107,15 @@ def batches(dataset: LanceDataset, keys: pa.Table, columns: Sequence[str], size:
     places = positions(dataset, keys)
     quick = scattered(dataset)
     for start in range(0, len(places), size):
-        yield placed(quick, places[start : start + size], columns)
+        some = places[start : start + size]
+        yield placed(quick if sparse(some) else dataset, some, columns)
 
 
 def placed(dataset: LanceDataset, places: Places, columns: Sequence[str]) -> pa.Table:
-    """The rows at some offsets of the table (`positions`), in their order; quickest from a `scattered` one."""
+    """The rows at some offsets of the table (`positions`), in their order.
+
+    Where they are `sparse`, a `scattered` table is quicker.
+    """
     read, order = _at(dataset, places, [_CONVERSATION if name == "steps" else name for name in columns])
     indices = pa.array(order)
     values = [

@@ -7,12 +7,17 @@ import os
 import struct
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from flywheel.curate.tables import reading
 
 if TYPE_CHECKING:
     from lance import LanceDataset
+
+# Rows of the table to each that is taken, from which on few of them are neighbours.
+_FAR = 4
 
 _SCHEME = "file+uring://"
 
@@ -30,6 +35,11 @@ def scattered(dataset: LanceDataset) -> LanceDataset:
     if "://" in dataset.uri or _uring() != os.getpid():
         return dataset
     return _opened(f"{_SCHEME}{dataset.uri}", dataset.version)
+
+
+def sparse(places: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
+    """Whether rows lie so far apart that each is read by itself: neighbours are read together, better without."""
+    return len(places) > 0 and int(places.max() - places.min()) >= _FAR * len(places)
 
 
 def awake(dataset: LanceDataset) -> LanceDataset:

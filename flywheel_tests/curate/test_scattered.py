@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from flywheel.curate import scattered as of
-from flywheel.curate.scattered import awake, scattered
+from flywheel.curate.scattered import awake, scattered, sparse
 
 
 @pytest.fixture
@@ -34,6 +34,16 @@ def test_the_same_state_of_the_table(dataset):
     lance.write_dataset(dataset.to_table().slice(0, 10), dataset.uri, mode="overwrite")
     assert scattered(dataset).count_rows() == 5000
     assert scattered(lance.dataset(dataset.uri)).count_rows() == 10
+
+
+def test_neighbours_are_read_together():
+    assert [sparse(np.array(places)) for places in ([], [7], [3, 4, 5], [5, 0, 9], [0, 1000, 500])] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_where_the_kernel_offers_nothing_the_table_is_as_it_was(dataset, monkeypatch):
