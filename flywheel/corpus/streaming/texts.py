@@ -22,6 +22,9 @@ RECIPE = "plain ChatML 2"
 # A text begins at a multiple of so many bytes, from where Python copies and checks it in one pass.
 ALIGNED = 8
 
+# Windows of an order that are looked up at once.
+AHEAD = 8
+
 # `text` is followed by zeros up to the next multiple of `ALIGNED`; `n_bytes` are without them.
 SEGMENT = pa.schema([("content_digest", pa.string()), ("n_bytes", pa.int64()), ("text", pa.large_string())])
 
@@ -51,13 +54,17 @@ class Texts(Kept):
         # the order finds each.
         self._held: tuple[Order | None, int, int] = (None, 0, 0)
         self._texts, self._order = _NOTHING
+        # Where those of the next windows lie.
+        self._ahead: tuple[Order | None, dict[int, tuple[pa.Array, Positions]]] = (None, {})
 
     def batch(self, positions: Positions, *, packed: bool = False, trained: bool = True) -> dict[str, Any]:
         """`text`, a list; with `trained` off, it is empty."""
         if packed:
             raise FlywheelError("texts are not packed; give a tokenizer")
-        texts, order = self._strings(positions) if trained else _NOTHING
-        return {"text": texts[order].tolist()}
+        if not trained:
+            return {"text": []}
+        lying, order = self._lying(positions)
+        return {"text": lying.to_numpy(zero_copy_only=False)[order].tolist()}
 
     def between(self, order: Order, start: int, stop: int) -> dict[str, Any]:
         """The same of a stretch of an order. A window of it is read at once: strings are cheapest made together."""
@@ -85,11 +92,21 @@ class Texts(Kept):
         if self._held != (order, first, last):
             # The last one goes first, so that the next takes its room: as it lies, which puts the room together again.
             self._held, (self._texts, self._order) = (None, 0, 0), _NOTHING
-            self._texts, self._order = self._strings(order.in_window(window))
+            lying, self._order = self._next(order, window)
+            self._texts = lying.to_numpy(zero_copy_only=False)
             self._held = (order, first, last)
 
-    def _strings(self, positions: Positions) -> tuple[Strings, Positions]:
-        """Some texts as they lie, and where in these each of `positions` is."""
+    def _next(self, order: Order, window: int) -> tuple[pa.Array, Positions]:
+        """The texts of a window as `_lying`. Some windows are looked up at once, since it is beginning that costs."""
+        of, ahead = self._ahead
+        if of is not order or window not in ahead:
+            windows = range(window, min(window + AHEAD, order.windows))
+            ahead = {number: self._lying(order.in_window(number)) for number in windows}
+            self._ahead = (order, ahead)
+        return ahead.pop(window)
+
+    def _lying(self, positions: Positions) -> tuple[pa.Array, Positions]:
+        """Some texts as they lie, none of them read yet, and where in these each of `positions` is."""
         mapped = self._maps(positions)
         by = ranked(self._rank[positions])
         order = np.empty_like(by)
@@ -99,10 +116,15 @@ class Texts(Kept):
         views = np.zeros(len(by), _VIEW)
         views["length"], views["buffer"], views["start"] = self.lengths[positions], buffers, self._start[positions]
         read = [None, pa.py_buffer(views), *map(mapped.__getitem__, segments.tolist())]
-        return pa.Array.from_buffers(pa.string_view(), len(by), read).to_numpy(zero_copy_only=False), order
+        return pa.Array.from_buffers(pa.string_view(), len(by), read), order
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_held": (None, 0, 0), "_texts": _NOTHING[0], "_order": _NOTHING[1]}
+        return super().__getstate__() | {
+            "_held": (None, 0, 0),
+            "_texts": _NOTHING[0],
+            "_order": _NOTHING[1],
+            "_ahead": (None, {}),
+        }
 
     def _columns(self, batch: pa.RecordBatch) -> pa.Buffer:
         return batch.column("text").buffers()[2]
