@@ -8,6 +8,8 @@ checker versions, go the careful way, which tells facts, voices and steps apart.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from flywheel.outcomes.policy import RewardPolicy, Signal
 
 # The value of one voice of a signal, of its values in the order of the steps.
@@ -32,26 +34,50 @@ ROOM = 18446744073709551616
 def select(policy: RewardPolicy, candidates: str, ledger: str, as_of: str) -> str:
     """One SELECT of the columns of `join.JOINED`, ordered by trajectory_id.
 
-    `candidates` is a relation of (trajectory_id, arrived_at, task_type), one row an id; `ledger` one of the
-    columns of `schema.OUTCOMES`, in which an id may stand more than once; `as_of` a SQL moment. Rows of the
-    ledger about others than the candidates are of no account, nor are those that arrived later.
+    `candidates` is a relation of (trajectory_id, arrived_at, task_type), in which an id may stand more than once with
+    the same task_type: its first arrival counts. `ledger` is one of the columns of `schema.OUTCOMES`, in which an id
+    may stand more than once too; `as_of` a SQL moment. Rows of the ledger about others than the candidates are of no
+    account, nor are those that arrived later.
     """
-    facts = _facts(policy, ledger, as_of)
-    if any(signal.steps or signal.newest_version for signal in policy.signals):
-        heard = f"(SELECT * FROM {candidates} AS c LEFT JOIN ({_careful(policy, facts)}) USING (trajectory_id))"
-        return _verdicts(policy, heard, as_of, careful=True) + " ORDER BY trajectory_id"
+    if not is_quick(policy):
+        return f"{careful(policy, candidates, ledger, as_of)} ORDER BY trajectory_id"
     doubtful = "(SELECT trajectory_id, arrived_at, task_type FROM heard WHERE doubt)"
-    facts_again = f"(SELECT * FROM {facts} SEMI JOIN {doubtful} USING (trajectory_id))"
-    again = f"(SELECT * FROM {doubtful} LEFT JOIN ({_careful(policy, facts_again)}) USING (trajectory_id))"
+    facts_again = f"(SELECT * FROM {ledger} SEMI JOIN {doubtful} USING (trajectory_id))"
     return f"""
-    WITH heard AS MATERIALIZED (
-        SELECT * FROM {candidates} AS c LEFT JOIN ({_quick(policy, facts)}) USING (trajectory_id)
-    )
+    WITH heard AS MATERIALIZED ({_quick(policy, candidates, ledger, as_of)})
     {_verdicts(policy, "(SELECT * FROM heard WHERE doubt IS NOT TRUE)", as_of, careful=False)}
     UNION ALL
-    {_verdicts(policy, again, as_of, careful=True)}
+    {careful(policy, doubtful, facts_again, as_of)}
     ORDER BY trajectory_id
     """
+
+
+def is_quick(policy: RewardPolicy) -> bool:
+    """Whether the quick way may be enough."""
+    return not any(signal.steps or signal.newest_version for signal in policy.signals)
+
+
+def quick(policy: RewardPolicy, candidates: str, ledger: str, as_of: str, alone: Collection[str] = ()) -> str:
+    """As `select`, of the quick way alone, with one more column: `doubt`, true where only `careful` can tell.
+
+    `alone` names signals of which the ledger is known to have one voice.
+    """
+    # Ordering the few plain columns first is cheaper than ordering what is made of them; a projection keeps the order.
+    heard = f"(FROM ({_quick(policy, candidates, ledger, as_of, alone)}) ORDER BY trajectory_id)"
+    return _verdicts(policy, heard, as_of, careful=False, beside=", doubt")
+
+
+def careful(policy: RewardPolicy, candidates: str, ledger: str, as_of: str) -> str:
+    """As `select`, of the careful way alone, in no order."""
+    told = _careful(policy, _facts(policy, ledger, as_of))
+    heard = f"(FROM {once(candidates)} AS c LEFT JOIN ({told}) USING (trajectory_id))"
+    return _verdicts(policy, heard, as_of, careful=True)
+
+
+def once(candidates: str) -> str:
+    """A relation of candidates as `select` takes it, with one row an id."""
+    first = "min(arrived_at) AS arrived_at, any_value(task_type) AS task_type"
+    return f"(SELECT trajectory_id, {first} FROM {candidates} GROUP BY trajectory_id)"
 
 
 def text(value: str) -> str:
@@ -75,35 +101,38 @@ def _facts(policy: RewardPolicy, ledger: str, as_of: str) -> str:
     return f"(SELECT {columns} FROM {ledger} WHERE arrived_at <= {as_of} AND isfinite(value) AND ({told}))"
 
 
-def _quick(policy: RewardPolicy, facts: str) -> str:
-    """For each trajectory `value` and `id` of each signal's latest fact, by position, and whether to look again.
+def _quick(policy: RewardPolicy, candidates: str, ledger: str, as_of: str, alone: Collection[str] = ()) -> str:
+    """For each candidate `value` and `id` of each signal's latest fact, by position, and whether to look again.
 
-    The largest of (instant, hash) and of (instant, -hash) tell whether the facts at the latest instant are one:
-    then the hashes cancel out. A fact that was told twice is one.
+    The largest of (instant, hash) and of (instant, -hash) tell whether the facts at the latest instant are one: then
+    their hashes are equal. A fact that was told twice is one. Of a signal with one voice, value and instant make a
+    fact; what is kept of each trajectory decides the cost, so nothing more is kept of it then.
     """
     doubts: list[str] = []
     columns: list[str] = []
     for n, signal in enumerate(policy.signals):
         where = f"FILTER (signal = {text(signal.name)})" if len(policy.signals) > 1 else ""
-        columns += [
-            f"arg_max(value, observed_at) {where} AS value{n}",
-            f"arg_max(id, observed_at) {where} AS id{n}",
-        ]
-        doubts.append(
-            f"max(instant + said) {where} + max(instant - said) {where} "
-            f"<> epoch_us(max(observed_at) {where})::HUGEINT * {2 * ROOM}"
-        )
+        latest = "instant - meant" if signal.name in alone else "observed_at"
+        columns += [f"arg_max(value, {latest}) {where} AS value{n}", f"arg_max(id, {latest}) {where} AS id{n}"]
+        if signal.name in alone:
+            doubts.append(f"max(instant + meant) {where} & {ROOM - 1} <> hash(value{n})")
+            continue
+        doubts.append(f"(max(instant + said) {where} + max(instant - said) {where}) & {2 * ROOM - 1} <> 0")
         if policy.on_conflict == "hold":
             doubts.append(
-                f"(min(voice) {where} <> max(voice) {where} AND min(value) {where} < {policy.success_at!r} "
-                f"AND max(value) {where} >= {policy.success_at!r})"
+                f"(min(voice) {where} <> max(voice) {where} "
+                f"AND min(value) {where} < {policy.success_at!r} AND max(value) {where} >= {policy.success_at!r})"
             )
     return f"""
-    SELECT trajectory_id, {", ".join(columns)}, {" OR ".join(f"coalesce({doubt}, false)" for doubt in doubts)} AS doubt
-    FROM (
-        SELECT *, epoch_us(observed_at)::HUGEINT * {ROOM} AS instant, hash(source, checker_version) AS voice,
-            hash(value, source, checker_version) AS said FROM {facts}
-    ) GROUP BY trajectory_id
+    SELECT * FROM {once(candidates)} AS c LEFT JOIN (
+        SELECT trajectory_id, {", ".join(columns)},
+            {" OR ".join(f"coalesce({doubt}, false)" for doubt in doubts)} AS doubt
+        FROM (
+            SELECT *, epoch_us(observed_at)::HUGEINT * {ROOM} AS instant, hash(value) AS meant,
+                hash(source, checker_version) AS voice, xor(meant, voice) AS said
+            FROM {_facts(policy, ledger, as_of)}
+        ) GROUP BY trajectory_id
+    ) USING (trajectory_id)
     """
 
 
@@ -170,7 +199,7 @@ def _row(fact: str) -> str:
     return f"struct_pack(value := {fact}.value, id := {fact}.id)"
 
 
-def _verdicts(policy: RewardPolicy, heard: str, as_of: str, *, careful: bool) -> str:
+def _verdicts(policy: RewardPolicy, heard: str, as_of: str, *, careful: bool, beside: str = "") -> str:
     """A SELECT of the columns of `join.JOINED` over what was heard of each signal, the careful way or the quick one."""
     signals = list(enumerate(policy.signals))
     spoke = ", ".join(f"CASE WHEN value{n} IS NOT NULL THEN {signal.tier} END" for n, signal in signals)
@@ -200,7 +229,7 @@ def _verdicts(policy: RewardPolicy, heard: str, as_of: str, *, careful: bool) ->
     entries = ", ".join(_entry(policy, n, as_of, careful=careful) for n, _ in signals)
     return f"""
     SELECT trajectory_id, state, reward, reward >= {policy.success_at!r} AS success,
-        {entries if len(signals) == 1 else f"flatten([{entries}])"} AS signals, matures_at
+        {entries if len(signals) == 1 else f"flatten([{entries}])"} AS signals, matures_at{beside}
     FROM (
         SELECT *, CASE WHEN state = 'resolved' THEN {combined} + 0.0 END AS reward
         FROM (
