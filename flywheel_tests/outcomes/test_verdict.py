@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.outcomes.join import CANDIDATES, JOINED, joined
+from flywheel import warehouse
+from flywheel.outcomes.join import CANDIDATES, JOINED, joined, sql_moment, statement
 from flywheel.outcomes.policy import RewardPolicy, Signal
 from flywheel.settings import Home
 from flywheel_tests.outcomes import reference
@@ -184,6 +185,11 @@ def test_any_policy_over_any_files_gives_what_it_says(policy, facts, data):
         store(home, *told_again)
         whole = joined(home, "w", policy, at(30))
         assert whole.to_pylist() == expected
+        with warehouse.connect() as connection:
+            view = connection.sql(statement(home, "w", policy, sql_moment(at(30)))).to_arrow_table()
+        assert view.cast(JOINED).equals(whole.combine_chunks())
+        asked = data.draw(st.lists(st.sampled_from(JOINED.names), min_size=1, unique=True))
+        assert joined(home, "w", policy, at(30), columns=asked).equals(whole.select(asked))
         few = data.draw(st.lists(st.sampled_from((*IDS, "nobody")), unique=True))
         only = pa.table({"trajectory_id": pa.array(few, pa.string())})
         part = joined(home, "w", policy, at(30), only=only)
