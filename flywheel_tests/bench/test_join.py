@@ -6,5 +6,6 @@ from bench import join
 def test_every_way_gives_the_same_answer(home):
     join.fill(home, 300, 3)
     rows = join.run(home, 1)
-    assert {row[""] for row in rows} == {"flywheel", "plain DuckDB", "plain polars", "plain polars, streaming"}
+    plain = {"plain DuckDB", "plain polars", "plain polars, streaming"}
+    assert {row[""] for row in rows} == plain | {"flywheel", "flywheel, the view"}
     assert all(row["time"].n == 1 for row in rows)
