@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flywheel import warehouse
 from flywheel.curate import derived, digests, packed
 from flywheel.curate.derivation import KEYS, Derivation
 from flywheel.curate.scattered import awake, scattered, sparse
-from flywheel.schema import STEP, TIMESTAMP, TRAJECTORIES, FlywheelError
+from flywheel.schema import STEP, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
 if TYPE_CHECKING:
@@ -49,13 +47,10 @@ def given(dataset: LanceDataset) -> pa.Schema:
     return pa.schema([*own, TRAJECTORIES.field("steps")] if _CONVERSATION in stored.names else own)
 
 
-def light(
-    dataset: LanceDataset, as_of: datetime, columns: Sequence[str] = LIGHT, *, only: pa.Table | None = None
-) -> pa.Table:
+def light(dataset: LanceDataset, as_of: datetime, columns: Sequence[str] = LIGHT) -> pa.Table:
     """The trajectories that had arrived by `as_of`, one row an id, ordered by id.
 
-    Where an id arrived more than once, the row that arrived first stands: so it never changes. `only` is a table with a
-    column trajectory_id: the rows of those alone, of which no others are read than their ids.
+    Where an id arrived more than once, the row that arrived first stands: so it never changes.
 
     Raises:
         FlywheelError: when `as_of` has no time zone, a column is not in the table, or the table is damaged.
@@ -64,12 +59,7 @@ def light(
         raise FlywheelError(f"{as_of.isoformat()} has no time zone; write it in UTC, as in 2026-01-31T00:00:00Z")
     _check(dataset, columns)
     arrived = f"arrived_at <= timestamp '{as_of.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}'"
-    wanted = list(dict.fromkeys(("id", *_ARRIVAL, *columns)))
-    if only is None:
-        table = _scan(dataset, wanted, arrived)
-    else:
-        table = taken(dataset, only["trajectory_id"], wanted)
-        table = table.filter(pc.field("arrived_at") <= pa.scalar(as_of, TIMESTAMP))
+    table = _scan(dataset, list(dict.fromkeys(("id", *_ARRIVAL, *columns))), arrived)
     with warehouse.connect() as connection:
         connection.register("arrivals", _placed(table.select(["id", *_ARRIVAL])))
         first = _first(connection, "arrivals", "id")
@@ -154,14 +144,6 @@ def _at(dataset: LanceDataset, places: Places, columns: list[str]) -> tuple[pa.T
 def _scan(dataset: LanceDataset, columns: list[str], condition: str | None = None) -> pa.Table:
     with derived.reading(dataset.uri):
         return dataset.to_table(columns=columns, filter=condition, scan_in_order=True)
-
-
-def taken(dataset: LanceDataset, ids: pa.ChunkedArray, columns: list[str]) -> pa.Table:
-    """The rows of a derived table that have one of the ids: for few of them, without reading the others."""
-    stored = pl.Series(pl.from_arrow(_scan(dataset, ["id"])["id"]))
-    places = np.flatnonzero(stored.is_in(pl.Series(pl.from_arrow(ids)).implode()).to_numpy())
-    with derived.reading(dataset.uri):
-        return dataset.take(places, columns=columns)
 
 
 def _check(dataset: LanceDataset, columns: Sequence[str]) -> None:
