@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from bench import curate, measure
+from bench import curate, measure, traffic
 from flywheel.corpus import store
 from flywheel.corpus.manifest import manifest
 from flywheel.corpus.streaming.dataset import CorpusBatches, CorpusLoader
@@ -45,7 +45,8 @@ def tokenise(home: Home, folder: Path, processes: int) -> dict[str, Any]:
 
     of = manifest(home, curate.CORPUS)
     _, told = tokens_of(home, of, AutoTokenizer.from_pretrained(folder), MAX_TOKENS, processes=processes)
-    return msgspec.to_builtins(told) | {"bytes": measure.bytes_under(home.mapped)}
+    kept = (home.mapped / traffic.WORKSPACE).glob("tokens-*")
+    return msgspec.to_builtins(told) | {"bytes": sum(map(measure.bytes_under, kept))}
 
 
 def epoch(home: Home, folder: Path) -> dict[str, Any]:
