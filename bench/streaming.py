@@ -476,8 +476,8 @@ def main() -> None:
         if kind == "text":
             note += (
                 " What bounds the fast ones is memory: a text is read from the page cache, checked, and copied to a "
-                "string of its own, about 0.5 us for 4.3 kB. That is two thirds of what ours takes; the rest is to find "
-                "a window's texts in any segments and a step's place in the epoch. The loop over HF datasets does "
+                "string of its own, about 0.5 us for 4.3 kB. That is two thirds of what ours takes; the rest is to "
+                "find a window's texts in any segments and a step's place in the epoch. The loop over HF datasets does "
                 "neither: one file, read through, no ranks and no place to go on from. It was asked to be at least as "
                 "fast as all: from run to run one of the two is ahead, by up to a fourth."
             )
