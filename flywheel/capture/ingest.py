@@ -19,7 +19,7 @@ from flywheel.schema import FlywheelError, Quarantined
 from flywheel.settings import Home
 
 BATCH = 500  # records that are stored at once: what memory holds
-SUFFIXES = (".json", ".jsonl")  # of the files that are taken from a folder
+SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")  # of the files that are taken from a folder
 
 
 class FileReport(msgspec.Struct, kw_only=True):
@@ -60,7 +60,7 @@ def ingest(
     now: datetime | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Store the records of files (and of the `.json` and `.jsonl` files in folders) in a workspace.
+    """Store the records of files (and of the `.json` and `.jsonl` files in folders, as gzip too) in a workspace.
 
     The same record again adds nothing, wherever it stands: a trajectory is named by its content. Records are stored
     in batches and arrive with them (at `now` where it is given), so that what a killed ingest has stored is found
@@ -79,7 +79,7 @@ def ingest(
             with arrivals.locked():
                 _store(batch, arrivals, report, seen, now or utc_now())
             if progress:
-                progress(before + batch[-1].end)
+                progress(before + min(batch[-1].end, path.stat().st_size))  # of gzip, `end` counts unpacked bytes
         before += path.stat().st_size
         reports.append(report)
     return Report(workspace=workspace, files=reports, total=_total(reports))
@@ -91,9 +91,9 @@ def files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise FlywheelError(f"{path} does not exist")
-        inside = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES) if path.is_dir() else [path]
+        inside = sorted(p for p in path.rglob("*") if p.name.endswith(SUFFIXES)) if path.is_dir() else [path]
         if not inside:
-            raise FlywheelError(f"{path} holds no {' or '.join(SUFFIXES)} file")
+            raise FlywheelError(f"{path} holds no {', '.join(SUFFIXES)} file")
         found += inside
     return found
 

@@ -53,7 +53,7 @@ def list_workspaces(json: Json = False) -> None:
 
 @app.command()
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of .json and .jsonl files.")],
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of .json and .jsonl files (.gz too).")],
     workspace: Workspace,
     format: Annotated[str, typer.Option(help="tau-bench, tau2, intercode, openai-chat, or auto.")] = "auto",
     json: Json = False,

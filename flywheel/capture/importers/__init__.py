@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from flywheel.capture.importers import intercode, openai_chat, tau2, tau_bench
+from flywheel.capture.importers import documents, intercode, openai_chat, tau2, tau_bench
 from flywheel.capture.importers.records import Bad, Record
 from flywheel.schema import FlywheelError
 
@@ -38,8 +38,7 @@ def importer_of(path: Path, format: str = "auto") -> Importer:
             if format == importer.NAME:
                 return importer
         raise FlywheelError(f"there is no format {format!r}; the formats are: {known} (or auto)")
-    with path.open("rb") as file:
-        head = file.read(HEAD)
+    head = documents.head(path, HEAD)
     if not head.strip():
         raise FlywheelError(f"{path} is empty: there is nothing to ingest")
     for importer in IMPORTERS:

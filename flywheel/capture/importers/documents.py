@@ -1,16 +1,20 @@
 """Documents: the records of a large JSON or JSON Lines file, one at a time.
 
 A parser stops at the first error. Here a record is cut out by its brackets and parsed alone, so that a broken one
-costs no other. The file is mapped, not read: memory holds one record.
+costs no other. The file is mapped, not read: memory holds one record. A gzip file is unpacked to a nameless file first.
 """
 
 from __future__ import annotations
 
+import gzip
 import mmap
 import re
+import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -19,6 +23,10 @@ from flywheel.schema import FlywheelError
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:"]', re.S)
 BLANK = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"
+# What a gzip file may unpack to: this many times its size, and small ones this many bytes. Logs stay below 100 times;
+# a file made to fill a disk comes near 1,000.
+EXPANSION, ALLOWANCE = 200, 2**26
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -42,12 +50,56 @@ class Piece(msgspec.Struct, frozen=True):
 
 @contextmanager
 def opened(path: Path) -> Iterator[mmap.mmap]:
-    """A file mapped for reading."""
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
+    """A file mapped for reading, gzip unpacked; raises where it is empty, damaged or unpacks to too much."""
+    with path.open("rb") as packed, tempfile.TemporaryFile() as unpacked:
+        file: IO[bytes] = packed
+        if packed.peek(2)[:2] == GZIP:
+            _unpack(path, packed, unpacked)
+            file = unpacked
+        if file.seek(0, 2) == 0:
             raise FlywheelError(f"{path} is empty: there is nothing to ingest")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
+
+
+def head(path: Path, size: int) -> bytes:
+    """The first bytes of a file, unpacked where it is gzip."""
+    with path.open("rb") as file:
+        if file.peek(2)[:2] != GZIP:
+            return file.read(size)
+        try:
+            return gzip.GzipFile(fileobj=file).read(size)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise FlywheelError(f"{path} is gzip that cannot be unpacked: {error}") from error
+
+
+def _unpack(path: Path, packed: IO[bytes], unpacked: IO[bytes]) -> None:
+    allowed = max(ALLOWANCE, EXPANSION * path.stat().st_size)
+    try:
+        with gzip.GzipFile(fileobj=packed) as file:
+            while block := file.read(2**20):
+                unpacked.write(block)
+                if unpacked.tell() > allowed:
+                    raise FlywheelError(
+                        f"{path} unpacks to more than {allowed:,} bytes: unpack it yourself to ingest it"
+                    )
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise FlywheelError(f"{path} is gzip that cannot be unpacked: {error}. Run `gzip -t` on it") from error
+    unpacked.flush()
+
+
+def records(data: mmap.mmap) -> Iterator[Piece]:
+    """The records of a file that is a JSON list of them, one JSON object over several lines, or JSON Lines."""
+    start = len(BOM) if data[:3] == BOM else 0
+    rows = lines(data)
+    first, second = next(rows, None), next(rows, None)
+    if first is None:
+        return iter(())
+    if first.data.startswith(b"["):
+        return elements(data)
+    if second and not second.data.startswith(b"{") and not _whole(first.data):
+        return iter([Piece(data, first.start, _stripped(data, start, len(data))[1], first.line)])
+    return lines(data)
 
 
 def lines(data: mmap.mmap) -> Iterator[Piece]:
@@ -111,6 +163,14 @@ def _stripped(data: mmap.mmap, start: int, end: int) -> tuple[int, int]:
     while start < end and data[end - 1] in BLANK:
         end -= 1
     return start, end
+
+
+def _whole(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _newlines(data: mmap.mmap, start: int, end: int) -> int:

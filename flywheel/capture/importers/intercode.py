@@ -80,12 +80,12 @@ def _make(raw: Any, origin: Origin) -> Made:
     ran_out = episode.summary.turns_taken is not None and episode.summary.turns_taken == episode.summary.turns_max
     trajectory = origin.trajectory(
         # Models are told apart by the file's name alone, and two may well do the same on a task.
-        also=origin.path.stem,
+        also=origin.stem,
         task_id=task,
         task_group=task,
         task_type=f"{NAME}/{kind}",
-        agent=origin.path.stem,
-        model=origin.path.stem,
+        agent=origin.stem,
+        model=origin.stem,
         tools=_tools(kind),
         end_state="partial" if ran_out and last != 1 else "completed",
         metadata={"dataset": episode.dataset or None, "hardness": episode.hardness},

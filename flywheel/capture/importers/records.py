@@ -45,6 +45,11 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     digest: str
 
+    @property
+    def stem(self) -> str:
+        """The file's name without `.json`, `.jsonl` and `.gz`: what many logs are told apart by."""
+        return Path(self.path.name.removesuffix(".gz")).stem
+
     def trajectory(self, *, also: str = "", metadata: dict[str, Any], **fields: Any) -> Trajectory:
         """A trajectory named by the record's own content, and `also` by what the record leaves out of itself."""
         about = {name: value for name, value in metadata.items() if value is not None}

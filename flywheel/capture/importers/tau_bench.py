@@ -60,7 +60,7 @@ def _make(raw: Any, origin: Origin) -> Made:
     steps = chat.steps(run.traj, errors=("Error",))
     policy = steps[0].content or ""
     domain = found[1].lower() if (found := DOMAIN.search(policy)) else "unknown"
-    model = origin.path.stem.removesuffix(f"-{domain}")
+    model = origin.stem.removesuffix(f"-{domain}")
     task = f"{NAME}-{domain}-{run.task_id}"
     trajectory = origin.trajectory(
         task_id=task,

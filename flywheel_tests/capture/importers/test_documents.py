@@ -1,5 +1,6 @@
 """Cutting records out of large JSON files."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.capture.importers import documents
+from flywheel.schema import FlywheelError
 
 
 def pieces(tmp_path: Path, text: bytes, start: int = 0) -> list[tuple[str | None, bytes, int, bool]]:
@@ -62,6 +64,46 @@ def test_lines_without_the_blank_ones(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n  \n{"b": 2}')
     with documents.opened(path) as data:
         assert [(p.data, p.line) for p in documents.lines(data)] == [(b'{"a": 1}', 1), (b'{"b": 2}', 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b'[{"a": 1},\n {"a": 2}]', [b'{"a": 1}', b'{"a": 2}']),
+        (b'\xef\xbb\xbf [{"a": 1}]', [b'{"a": 1}']),
+        (b'{"a": 1}\n{"a": 2}\n', [b'{"a": 1}', b'{"a": 2}']),
+        (b'{"a": 1}', [b'{"a": 1}']),
+        (b'{\n "a":\n 1\n}\n', [b'{\n "a":\n 1\n}']),
+        (b'{"a": \n{"a": 2}', [b'{"a":', b'{"a": 2}']),  # a broken line costs no other
+        (b'{"a": 1}\nbroken\n', [b'{"a": 1}', b"broken"]),
+    ],
+)
+def test_records_of_a_list_of_lines_and_of_one_object(tmp_path: Path, text: bytes, found: list[bytes]) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(text)
+    with documents.opened(path) as data:
+        assert [piece.data for piece in documents.records(data)] == found
+
+
+def test_gzip_is_unpacked_whatever_its_name_and_however_many_members_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_bytes(gzip.compress(b'{"a": 1}\n') + gzip.compress(b'{"a": 2}\n'))
+    assert documents.head(path, 12) == b'{"a": 1}\n{"a'
+    with documents.opened(path) as data:
+        assert [piece.data for piece in documents.lines(data)] == [b'{"a": 1}', b'{"a": 2}']
+
+
+def test_gzip_that_is_torn_or_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"a": 1}\n' * 1000)[:-9])
+    with pytest.raises(FlywheelError, match="cannot be unpacked"), documents.opened(path):
+        pass
+    with pytest.raises(FlywheelError, match="cannot be unpacked"):
+        documents.head(path, 2**20)
+    monkeypatch.setattr(documents, "ALLOWANCE", 2**20)
+    path.write_bytes(gzip.compress(bytes(2**22)))
+    with pytest.raises(FlywheelError, match="unpacks to more than 1,048,576 bytes"), documents.opened(path):
+        pass
 
 
 JSON = st.recursive(
