@@ -103,6 +103,26 @@ def read(
     arrived_at: datetime,
 ) -> Iterator[Record | Bad]:
     """Make a record of each piece; what cannot be decoded, or is not of the format, is `Bad` and the rest goes on."""
+    yield from read_each(
+        pieces,
+        lambda raw, origin: [make(raw, origin)],
+        format=format,
+        path=path,
+        workspace=workspace,
+        arrived_at=arrived_at,
+    )
+
+
+def read_each(
+    pieces: Iterable[Piece],
+    make: Callable[[Any, Origin], list[Made]],
+    *,
+    format: str,
+    path: Path,
+    workspace: str,
+    arrived_at: datetime,
+) -> Iterator[Record | Bad]:
+    """As `read`, for pieces that hold several trajectories each: all of a piece, or one `Bad`."""
     for index, piece in enumerate(pieces):
         try:
             if piece.cut:
@@ -118,8 +138,7 @@ def read(
                 index=index,
                 digest=digest,
             )
-            trajectory, outcomes = make(raw, origin)
-            yield Record(checked(trajectory), tuple(outcomes), piece.end)
+            made = [Record(checked(t), tuple(outcomes), piece.end) for t, outcomes in make(raw, origin)]
         except (ValueError, OverflowError, RecursionError, FlywheelError) as error:
             yield Bad(
                 piece.line,
@@ -127,6 +146,8 @@ def read(
                 piece.data[:EXCERPT].decode("utf-8", "replace"),
                 piece.end,
             )
+            continue
+        yield from made
 
 
 def utc(text: str | None) -> datetime | None:
