@@ -32,10 +32,10 @@ class Calls:
         return call
 
     def answered(self, id: str | None, name: str | None) -> tuple[str | None, str | None]:
-        """The id and tool of the call that a result answers: the first that waits under this id, else of this name."""
+        """Id and tool of the call that a result answers: the first to wait under this id, of this name, or at all."""
         for waiting in self._waiting:
             source, call = waiting
-            if source == id if id else call.name == name:
+            if source == id if id else name in (None, call.name):
                 self._waiting.remove(waiting)
                 return call.id, call.name
         return id, name or self._names.get(id or "")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from flywheel.capture.importers.calls import Calls
-from flywheel.schema import Role, Step, ToolCall
+from flywheel.schema import EndState, Role, Step, ToolCall, stable_id
 
 ROLES: dict[str, Role] = {"developer": "system", "function": "tool"}
 # Keys under which logs carry the answer or the verdict: they stay out of what is stored beside a step.
@@ -86,6 +86,22 @@ def _calls(message: Message, calls: Calls) -> tuple[ToolCall, ...]:
     if message.function_call:
         made.append((None, message.function_call))
     return tuple(calls.made(id, function.name, as_text(function.arguments)) for id, function in made)
+
+
+def opening(steps: Sequence[Step]) -> str:
+    """The task of a conversation that names none, by how it opens: equal openings stay together in a split."""
+    opens = [step.content or "" for step in steps if step.role in ("system", "user")][:2]
+    return f"opening-{stable_id(*opens)[:12]}"
+
+
+def end_state(steps: Sequence[Step]) -> EndState:
+    """A conversation is whole when the assistant had the last word, and called nothing that was not answered."""
+    return "completed" if steps and steps[-1].role == "assistant" and not steps[-1].tool_calls else "partial"
+
+
+def function(raw: dict[str, Any]) -> dict[str, Any]:
+    """A tool's schema as the OpenAI API has it, from that or from the bare function."""
+    return raw if raw.get("type") == "function" else {"type": "function", "function": raw}
 
 
 def as_text(arguments: str | dict[str, Any]) -> str:

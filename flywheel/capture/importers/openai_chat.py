@@ -11,7 +11,7 @@ import msgspec
 
 from flywheel.capture.importers import chat, documents, records
 from flywheel.capture.importers.records import Bad, Made, Origin, Record
-from flywheel.schema import canonical_json, stable_id
+from flywheel.schema import canonical_json
 
 NAME = "openai-chat"
 
@@ -55,9 +55,7 @@ def _make(raw: Any, origin: Origin) -> Made:
     steps = chat.steps(said.messages)
     about = said.metadata or {}
     tools = said.tools or [{"type": "function", "function": function} for function in said.functions]
-    # Without a task of its own, a conversation's task is how it opens: equal openings stay together in a split.
-    opening = [message.content or "" for message in steps if message.role in ("system", "user")][:2]
-    task = str(said.task_id or about.get("task_id") or f"opening-{stable_id(*opening)[:12]}")
+    task = str(said.task_id or about.get("task_id") or chat.opening(steps))
     model = said.model or str(about.get("model") or "")
     trajectory = origin.trajectory(
         task_id=task,
@@ -68,8 +66,7 @@ def _make(raw: Any, origin: Origin) -> Made:
         model=model,
         provider=said.provider or "",
         tools=canonical_json(tools),
-        # A conversation is whole when the assistant had the last word, and called nothing that was not answered.
-        end_state="completed" if steps[-1].role == "assistant" and not steps[-1].tool_calls else "partial",
+        end_state=chat.end_state(steps),
         metadata={
             **{key: value for key, value in about.items() if key.lower() not in chat.REFERENCES},
             "source_id": said.id,
