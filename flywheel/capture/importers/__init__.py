@@ -7,7 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from flywheel.capture.importers import alpaca, documents, intercode, langfuse, openai_chat, sharegpt, tau2, tau_bench
+from flywheel.capture.importers import (
+    alpaca,
+    documents,
+    hermes,
+    intercode,
+    langfuse,
+    openai_chat,
+    sharegpt,
+    tau2,
+    tau_bench,
+)
 from flywheel.capture.importers.records import Bad, Record
 from flywheel.schema import FlywheelError
 
@@ -26,7 +36,7 @@ class Importer(Protocol):
 
 
 # In the order in which they are asked: the most particular first.
-IMPORTERS: tuple[Importer, ...] = (langfuse, tau2, tau_bench, intercode, sharegpt, openai_chat, alpaca)
+IMPORTERS: tuple[Importer, ...] = (langfuse, tau2, tau_bench, intercode, hermes, sharegpt, openai_chat, alpaca)
 FORMATS = tuple(importer.NAME for importer in IMPORTERS)
 
 

@@ -112,7 +112,8 @@ def _message(raw: dict[str, Any], number: int) -> dict[str, Any]:
     message = {k: v for k, v in raw.items() if k not in ("from", "value", "role", "content")}
     message["role"] = role(turn.speaker, number)
     if turn.speaker == "function_call":
-        return message | {"tool_calls": _calls(turn.value, number)}
+        said, functions = called(turn, number)
+        return message | said | {"tool_calls": [{"function": function} for function in functions]}
     return message | {"content": canonical_json(turn.value) if isinstance(turn.value, dict) else turn.value}
 
 
@@ -123,10 +124,11 @@ def role(speaker: str, number: int) -> str:
     return ROLES[speaker]
 
 
-def _calls(value: Any, number: int) -> list[dict[str, Any]]:
+def called(turn: Turn, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The message of a `function_call` turn and the functions in it; raises ValueError where it is none."""
     try:
-        made = msgspec.json.decode(value) if isinstance(value, str) else value
+        made = msgspec.json.decode(turn.value) if isinstance(turn.value, str) else turn.value
         functions = msgspec.convert(made if isinstance(made, list) else [made], list[chat.Function])
     except ValueError as error:
         raise ValueError(f"the function_call of turn {number} is not a name with arguments: {error}") from error
-    return [{"function": msgspec.to_builtins(function)} for function in functions]
+    return {"role": "assistant", "content": None}, [msgspec.to_builtins(function) for function in functions]
