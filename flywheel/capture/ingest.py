@@ -19,7 +19,7 @@ from flywheel.schema import FlywheelError, Quarantined
 from flywheel.settings import Home
 
 BATCH = 500  # records that are stored at once: what memory holds
-SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")  # of the files that are taken from a folder
+SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".traj")  # of the files that are taken from a folder
 
 
 class FileReport(msgspec.Struct, kw_only=True):
@@ -60,7 +60,7 @@ def ingest(
     now: datetime | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
-    """Store the records of files (and of the `.json` and `.jsonl` files in folders, as gzip too) in a workspace.
+    """Store the records of files (and of the files in folders that end in one of `SUFFIXES`) in a workspace.
 
     The same record again adds nothing, wherever it stands: a trajectory is named by its content. Records are stored
     in batches and arrive with them (at `now` where it is given), so that what a killed ingest has stored is found

@@ -167,7 +167,7 @@ def test_intercode(home: Home, shared_data: Path) -> None:
                 assert reference not in texts(t)
 
 
-@pytest.mark.parametrize("folder", ["openinference", "claude-code"])
+@pytest.mark.parametrize("folder", ["openinference"])
 def test_formats_that_are_not_known_are_told_and_nothing_is_stored(home: Home, shared_data: Path, folder: str) -> None:
     workspaces.create(home, "real")
     with pytest.raises(FlywheelError, match="of no known format"):

@@ -70,9 +70,9 @@ def desk(made: Path, tmp_path: Path) -> Path:
     ("words", "message"),
     [
         ("ingest none.json -w desk", "none.json does not exist"),
-        ("ingest folder -w desk", "folder holds no .json or .jsonl file"),
+        ("ingest folder -w desk", "folder holds no .json, .jsonl, .json.gz, .jsonl.gz, .traj file"),
         ("ingest empty.jsonl -w desk", "empty.jsonl is empty"),
-        ("ingest binary.json -w desk", "of no known format; the formats are: tau2, tau-bench, intercode, openai-chat"),
+        ("ingest binary.json -w desk", "of no known format; the formats are: "),
         ("ingest chats.jsonl -w desk --format csv", "there is no format 'csv'; the formats are"),
         ("ingest chats.jsonl -w desc", "create it with: flywheel workspace create desc"),
         ("snapshot nowhere --to x", "create it with: flywheel workspace create nowhere"),

@@ -9,12 +9,15 @@ from typing import Protocol
 
 from flywheel.capture.importers import (
     alpaca,
+    anthropic_messages,
+    claude_code,
     documents,
     hermes,
     intercode,
     langfuse,
     openai_chat,
     sharegpt,
+    swe_agent,
     tau2,
     tau_bench,
 )
@@ -36,7 +39,19 @@ class Importer(Protocol):
 
 
 # In the order in which they are asked: the most particular first.
-IMPORTERS: tuple[Importer, ...] = (langfuse, tau2, tau_bench, intercode, hermes, sharegpt, openai_chat, alpaca)
+IMPORTERS: tuple[Importer, ...] = (
+    claude_code,
+    langfuse,
+    tau2,
+    tau_bench,
+    intercode,
+    swe_agent,
+    anthropic_messages,
+    hermes,
+    sharegpt,
+    openai_chat,
+    alpaca,
+)
 FORMATS = tuple(importer.NAME for importer in IMPORTERS)
 
 

@@ -1,0 +1,140 @@
+"""Anthropic messages as JSON Lines: one conversation a line, as a request to the messages API holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from flywheel.capture.importers import blocks, chat, documents, records
+from flywheel.capture.importers.calls import Calls
+from flywheel.capture.importers.records import Bad, Made, Origin, Record
+from flywheel.schema import Step, canonical_json, stable_id
+
+NAME = "anthropic-messages"
+BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking")  # no other API writes these
+MARKS = (b'"input_schema"', b'"tool_use_id"', b'"tool_use"')
+OTHER_ROLES = ("system", "developer", "tool", "function")  # here the system prompt stands beside the messages
+
+
+class Message(msgspec.Struct):
+    """One message; only what the model answered has a usage."""
+
+    role: Literal["user", "assistant"]
+    content: blocks.Content
+    usage: blocks.Usage | None = None
+    stop_reason: str | None = None
+
+
+class Conversation(msgspec.Struct):
+    """One line. Only `messages` must be there; a line without a reward or success stays unlabelled."""
+
+    messages: list[Message]
+    system: blocks.Content = None
+    tools: list[dict[str, Any]] = []
+    id: str | int | None = None
+    task_id: str | int | None = None
+    task_group: str | None = None
+    task_type: str | None = None
+    agent: str | None = None
+    agent_version: str | None = None
+    model: str | None = None
+    reward: float | None = None
+    success: bool | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def detect(head: bytes) -> bool:
+    """Whether a file that begins like this holds such conversations: some line must have what no other API writes."""
+    found = False
+    for line in head.splitlines():
+        if not line.lstrip().startswith(b"{") or b'"messages"' not in line:
+            continue
+        try:
+            raw = msgspec.json.decode(line)
+        except (ValueError, RecursionError):  # broken, or longer than a head
+            found |= any(mark in line for mark in MARKS) and b'"tool_calls"' not in line
+            continue
+        said, tools = _objects(raw.get("messages")), _objects(raw.get("tools"))
+        if any(m.get("role") in OTHER_ROLES or "tool_calls" in m or "function_call" in m for m in said):
+            return False
+        found |= bool(said) and (
+            isinstance(raw.get("system"), str | list)
+            or any("input_schema" in tool for tool in tools)
+            or any(block.get("type") in BLOCKS for m in said for block in _objects(m.get("content")))
+        )
+    return found
+
+
+def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | Bad]:
+    """The conversations of a file."""
+    with documents.opened(path) as data:
+        yield from records.read(
+            documents.lines(data), _make, format=NAME, path=path, workspace=workspace, arrived_at=arrived_at
+        )
+
+
+def _make(raw: Any, origin: Origin) -> Made:
+    said = msgspec.convert(raw, Conversation)
+    if not said.messages:
+        raise ValueError("the conversation has no messages")
+    steps = _steps(said)
+    about = said.metadata or {}
+    # Without a task of its own, a conversation's task is how it opens: equal openings stay together in a split.
+    opening = [step.content or "" for step in steps if step.role in ("system", "user")][:2]
+    task = str(said.task_id or about.get("task_id") or f"opening-{stable_id(*opening)[:12]}")
+    model = said.model or str(about.get("model") or "")
+    trajectory = origin.trajectory(
+        task_id=task,
+        task_group=said.task_group or str(about.get("task_group") or task),
+        task_type=said.task_type or str(about.get("task_type") or "chat"),
+        agent=said.agent or str(about.get("agent") or model or "unknown"),
+        agent_version=said.agent_version or "",
+        model=model,
+        provider="anthropic",
+        tools=canonical_json([_tool(tool) for tool in said.tools]),
+        # A conversation is whole when the assistant had the last word, and called nothing that was not answered.
+        end_state="completed" if steps[-1].role == "assistant" and not steps[-1].tool_calls else "partial",
+        metadata={
+            **{key: value for key, value in about.items() if key.lower() not in chat.REFERENCES},
+            "source_id": said.id,
+        },
+        steps=steps,
+    )
+    signals = {"reward": said.reward, "success": None if said.success is None else float(said.success)}
+    return trajectory, [origin.outcome(trajectory, s, v) for s, v in signals.items() if v is not None]
+
+
+def _steps(said: Conversation) -> tuple[Step, ...]:
+    calls = Calls()
+    steps = blocks.user(said.system, calls, {}, role="system")
+    for message in said.messages:
+        if message.role == "user":
+            steps += blocks.user(message.content, calls, {})
+            continue
+        usage = message.usage or blocks.Usage()
+        steps.append(
+            blocks.assistant(
+                message.content,
+                calls,
+                {"stop_reason": message.stop_reason},
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.output_tokens,
+            )
+        )
+    if not steps:
+        raise ValueError("the conversation says nothing")
+    return tuple(steps)
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    """A tool in the style of OpenAI; the server's own tools have a type and no schema, and keep their type."""
+    function = {key: value for key, value in tool.items() if key not in ("input_schema", "cache_control")}
+    return {"type": "function", "function": function | {"parameters": tool.get("input_schema") or {"type": "object"}}}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [inner for inner in value if isinstance(inner, dict)] if isinstance(value, list) else []
