@@ -1,5 +1,6 @@
 """Ingesting: each record once, malformed ones to quarantine, and every record accounted for."""
 
+import gzip
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -171,6 +172,16 @@ def test_an_ingest_killed_between_its_writes_is_finished_by_the_next(
     report = ingest(desk, [path], "desk").total  # at another time: the outcomes already told are not told again
     assert (report.added, report.already_there, report.outcomes) == (3, 2, 1)
     assert warehouse.read(desk.outcomes, OUTCOMES).num_rows == 5
+
+
+def test_a_folder_is_taken_with_its_gzip(desk: Home, file: Callable[..., Path]) -> None:
+    plain = file("a.jsonl", [CHAT])
+    packed = plain.with_name("b.jsonl.gz")
+    packed.write_bytes(gzip.compress(plain.read_bytes() * 2 + json.dumps({**CHAT, "id": 2}).encode()))
+    told: list[int] = []
+    first, second = ingest(desk, [plain.parent], "desk", progress=told.append).files
+    assert (first.added, second.added, second.already_there, second.duplicates) == (1, 1, 1, 1)
+    assert told[-1] == plain.stat().st_size + packed.stat().st_size
 
 
 def test_progress_ends_at_the_size_of_the_files(desk: Home, file: Callable[..., Path]) -> None:

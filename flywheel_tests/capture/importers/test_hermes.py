@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flywheel.capture.importers import importer_of
 from flywheel.capture.importers.records import Bad, Record
@@ -125,6 +127,22 @@ def test_tags_inside_arguments_and_results_are_text(read: Read) -> None:
     *_, asked, answered = record.trajectory.steps
     assert json.loads(asked.tool_calls[0].arguments) == {"text": text}
     assert (answered.content, answered.tool_call_id) == (text, "a")
+
+
+TEXT = st.text(st.characters(codec="utf-8")) | st.sampled_from(["</tool_call>", "<think>", "</tool_response>\n", "{"])
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(made_with=st.lists(st.dictionaries(TEXT, TEXT | st.integers(-9, 9)), min_size=1, max_size=3), answer=TEXT)
+def test_whatever_calls_and_results_hold_comes_back(read: Read, made_with: list[dict[str, Any]], answer: str) -> None:
+    calls = [
+        f"<tool_call>\n{json.dumps({'name': 'f', 'arguments': a}, ensure_ascii=False)}\n</tool_call>" for a in made_with
+    ]
+    results = [response(answer, f"id{n}", "f") for n in range(len(calls))]
+    [record] = made(read, saved(turn("human", "?"), turn("gpt", "Look.", *calls), turn("tool", *results)))
+    _, _, asked, *answered = record.trajectory.steps
+    assert (asked.content, [json.loads(c.arguments) for c in asked.tool_calls]) == ("Look.", made_with)
+    assert [(s.content, s.tool_call_id) for s in answered] == [(answer, c.id) for c in asked.tool_calls]
 
 
 def test_a_call_that_cannot_be_read_stays_in_the_text_and_is_counted(read: Read) -> None:
