@@ -167,7 +167,14 @@ def test_intercode(home: Home, shared_data: Path) -> None:
                 assert reference not in texts(t)
 
 
-@pytest.mark.parametrize("folder", ["openinference"])
+def test_openinference(home: Home, shared_data: Path) -> None:
+    total = bring_in(home, shared_data / "openinference")["total"]
+    # Of the spans, one is a tool's run without a model; the Vercel ones stand around others, or are embeddings.
+    assert (total.added, total.quarantined, total.outcomes) == (8, 1, 0)
+    assert {t.end_state for t in stored(home)} == {"completed"}
+
+
+@pytest.mark.parametrize("folder", ["openllmetry"])
 def test_formats_that_are_not_known_are_told_and_nothing_is_stored(home: Home, shared_data: Path, folder: str) -> None:
     workspaces.create(home, "real")
     with pytest.raises(FlywheelError, match="of no known format"):

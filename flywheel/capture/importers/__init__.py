@@ -16,6 +16,7 @@ from flywheel.capture.importers import (
     intercode,
     langfuse,
     openai_chat,
+    otlp,
     sharegpt,
     swe_agent,
     tau2,
@@ -42,6 +43,7 @@ class Importer(Protocol):
 IMPORTERS: tuple[Importer, ...] = (
     claude_code,
     langfuse,
+    otlp,
     tau2,
     tau_bench,
     intercode,

@@ -68,6 +68,21 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+def innermost(calls: Iterable[Call], parents: dict[str, str | None]) -> list[Call]:
+    """The calls without those around others: a framework's span of a whole loop tells of its ends alone.
+
+    `parents` names the span around each span.
+    """
+    calls = list(calls)
+    outer: set[str] = set()
+    for call in calls:
+        around = parents.get(call.id)
+        while around and around not in outer:
+            outer.add(around)
+            around = parents.get(around)
+    return [call for call in calls if call.id not in outer]
+
+
 def joined(calls: Iterable[Call], results: Iterable[Result] = ()) -> list[Conversation]:
     """The conversations of one trace, the longest first.
 

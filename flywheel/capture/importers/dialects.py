@@ -16,6 +16,21 @@ CALLS = frozenset({"tool_call", "tool-call", "tool_use", "function_call"})
 RESULTS = frozenset({"tool_call_response", "tool-result", "tool_result", "function_call_output"})
 # Keys of requests and responses under which their messages stand; those of OpenAI Responses, Vercel and others.
 HELD = ("messages", "prompt", "input", "output")
+# Any of these makes an object a message, or a part of one.
+SPOKEN = frozenset(
+    [
+        "role",
+        "type",
+        "content",
+        "text",
+        "parts",
+        "message",
+        "tool_calls",
+        "toolCallId",
+        "function_call",
+        "additional_kwargs",
+    ]
+)
 
 
 def decoded(value: Any) -> Any:
@@ -53,6 +68,8 @@ def messages(value: Any, role: str = "user") -> list[Message]:
                 # A response repeats the instructions of its request; they are said once, there.
                 before = messages(opening, "system") if opening and key != "output" else []
                 return before + messages(value[key], "assistant" if key == "output" else "user")
+    if not SPOKEN & value.keys():  # what was asked for or given as an object: said as its text
+        return [{"role": role, "content": as_text(value)}]
     return messages([value], role)
 
 
@@ -113,7 +130,7 @@ def _said(item: Any, role: str) -> list[Message]:
         raise ValueError("a message is neither an object nor text")
     if _is_schema(item):
         return []
-    kind = item.get("type")
+    kind = item.get("type") if isinstance(item.get("type"), str) else None
     if "role" not in item and (kind in CALLS | RESULTS | THOUGHTS | TEXTS or "toolCallId" in item):
         part = {**item, "type": kind if kind in CALLS | RESULTS | THOUGHTS | TEXTS else "tool-call"}
         return _of_parts(role if kind in TEXTS else "assistant", [part], {})
@@ -126,7 +143,7 @@ def _said(item: Any, role: str) -> list[Message]:
     kept: Message = {}
     extra = item.get("additional_kwargs")
     made = item.get("tool_calls") or (extra.get("tool_calls") if isinstance(extra, dict) else None)
-    if calls := [_call(call) for call in decoded(made) or ()]:
+    if calls := [_call(call) for call in _list(decoded(made))]:
         kept["tool_calls"] = calls
     if isinstance(old := item.get("function_call"), dict):
         kept["function_call"] = {"name": old.get("name"), "arguments": as_text(old.get("arguments", "{}"))}
@@ -136,6 +153,8 @@ def _said(item: Any, role: str) -> list[Message]:
     if named == "tool" and "tool_call_id" not in kept and isinstance(item.get("id"), str):
         kept["tool_call_id"] = item["id"]  # as the older events of OpenTelemetry name it
     content = next((v for k in ("parts", "contents", "content", "text") if (v := item.get(k)) is not None), None)
+    if content is None and "role" not in item and not kept:
+        raise ValueError("a message has neither a role nor a content")
     if isinstance(content, list):
         return _of_parts(named, content, kept)
     return [{"role": named, "content": content if content is None else as_text(content), **kept}]
@@ -152,7 +171,7 @@ def _of_parts(role: str, parts: list[Any], kept: Message) -> list[Message]:
         part: Any = {"type": "text", "text": raw} if isinstance(raw, str) else raw
         if not isinstance(part, dict) or not isinstance(part := part.get("message_content", part), dict):
             raise ValueError("a part of a message is neither an object nor text")
-        kind = part.get("type")
+        kind = part.get("type") if isinstance(part.get("type"), str) else None
         if kind in TEXTS or (kind is None and isinstance(part.get("text"), str)):
             texts.append(as_text(_first(part, "text", "content", "refusal") or ""))
         elif kind in THOUGHTS:
@@ -192,6 +211,12 @@ def _call(raw: Any) -> dict[str, Any]:
     arguments = _first(function, "arguments", "args", "input")
     id = _first(call, "toolCallId", "call_id", "id")
     return {"id": id, "function": {"name": name, "arguments": "{}" if arguments is None else as_text(arguments)}}
+
+
+def _list(value: Any) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise ValueError("the tool calls of a message are not a list")
+    return value or []
 
 
 def _first(item: dict[str, Any], *keys: str) -> Any:

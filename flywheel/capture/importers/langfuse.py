@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from flywheel.capture.importers import dialects, documents, records
-from flywheel.capture.importers.conversations import Call, Conversation, Result, joined
+from flywheel.capture.importers.conversations import Call, Conversation, Result, innermost, joined
 from flywheel.capture.importers.records import Bad, Made, Origin, Record, utc
 from flywheel.schema import Outcome, Trajectory
 
@@ -33,6 +33,7 @@ class Observation(msgspec.Struct, rename="camel"):
 
     id: str
     type: str
+    parent_observation_id: str | None = None
     name: str | None = None
     input: Any = None
     output: Any = None
@@ -82,6 +83,8 @@ def _make(raw: Any, origin: Origin) -> list[Made]:
         raw = {"trace": raw, "observations": raw.get("observations")}
     export = msgspec.convert(raw, Export)
     calls = [_call(o) for o in export.observations if o.type == "GENERATION"]
+    parents = {o.id: o.parent_observation_id for o in export.observations}
+    calls = innermost([call for call in calls if call.messages or call.answer], parents)
     # Frameworks that know no tools log a tool's run as a span of its own, whose output names the call.
     results = [result for o in export.observations if (result := _result(o))]
     found = joined(calls, results)

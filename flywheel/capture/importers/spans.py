@@ -1,0 +1,215 @@
+"""Spans of calls to models and tools, by the conventions of OpenTelemetry GenAI, OpenInference, OpenLLMetry and Vercel.
+
+https://opentelemetry.io/docs/specs/semconv/gen-ai/ (messages as attributes, as events, and as the indexed attributes of
+before) and https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from flywheel.capture.importers import dialects
+from flywheel.capture.importers.conversations import Call, Result
+
+OPERATIONS = frozenset({"chat", "text_completion", "generate_content"})
+# Where any of these begins an attribute's name, the span tells what was said to a model.
+SAID = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.completion", "llm.input_messages")
+# Events that carry attributes of the span, and those that are one message each.
+DETAILS = frozenset({"gen_ai.client.inference.operation.details", "gen_ai.content.prompt", "gen_ai.content.completion"})
+EVENTS = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
+CHOICE = "gen_ai.choice"
+# The operations of Vercel, within each of which the requests are spans of their own.
+VERCEL = ("generateText", "streamText", "generateObject", "streamObject")
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A span, its attributes as plain values, whatever it was written in."""
+
+    trace: str
+    id: str
+    parent: str | None = None
+    name: str = ""
+    attributes: dict[str, Any]
+    events: list[tuple[str, dict[str, Any]]] = []
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    failed: bool = False
+
+    def first(self, *names: str) -> Any:
+        """The first of some attributes that is there."""
+        return next((v for name in names if (v := self.attributes.get(name)) is not None), None)
+
+    def text(self, *names: str) -> str:
+        """The first of some attributes, as text; empty where there is none."""
+        value = self.first(*names)
+        return "" if value is None else str(value)
+
+
+def is_model(span: Span) -> bool:
+    """Whether a span is one request to a model, not an agent, a tool, an embedding, or a span around requests."""
+    for name, kinds in (
+        ("openinference.span.kind", {"LLM"}),
+        ("gen_ai.operation.name", OPERATIONS),
+        ("ai.operationId", {f"ai.{d}.{o}" for d in VERCEL for o in ("doGenerate", "doStream")}),
+        ("llm.request.type", {"chat", "completion"}),
+        ("traceloop.span.kind", set[str]()),
+    ):
+        if kind := span.text(name):
+            return kind in kinds
+    return any(a.startswith(SAID) for a in span.attributes) or any(e in EVENTS or e == CHOICE for e, _ in span.events)
+
+
+def calls(span: Span) -> list[Call]:
+    """The call that a span tells of: one for each answer where several were asked for; none without messages.
+
+    Raises ValueError where messages are malformed.
+    """
+    if not is_model(span):
+        return []
+    for event, attributes in span.events:
+        if event in DETAILS:
+            span = msgspec.structs.replace(span, attributes={**attributes, **span.attributes})
+    messages, answers = _messages(span), _answers(span)
+    if not messages and not answers:
+        return []
+    return [
+        Call(
+            id=span.id if number == 0 else f"{span.id}#{number}",
+            messages=messages,
+            answer=answer,
+            tools=_tools(span),
+            model=span.text("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "ai.model.id"),
+            provider=span.text("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system"),
+            prompt_tokens=_count(
+                span, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"
+            ),
+            completion_tokens=_count(
+                span, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion"
+            ),
+            started_at=span.started_at,
+            ended_at=span.ended_at,
+            failed=span.failed,
+        )
+        for number, answer in enumerate(answers or [[]])
+    ]
+
+
+def result(span: Span) -> Result | None:
+    """What a tool gave, where a span is the run of a tool."""
+    kinds = span.text("openinference.span.kind", "gen_ai.operation.name", "ai.operationId", "traceloop.span.kind")
+    if kinds not in ("TOOL", "execute_tool", "ai.toolCall", "tool"):
+        return None
+    content = span.first(
+        "gen_ai.tool.call.result", "ai.toolCall.result", "output.value", "traceloop.entity.output", "output"
+    )
+    return Result(
+        tool_call_id=span.text("gen_ai.tool.call.id", "tool_call.id", "ai.toolCall.id") or None,
+        name=span.text("gen_ai.tool.name", "tool.name", "ai.toolCall.name") or span.name,
+        content="" if content is None else dialects.as_text(content),
+        at=span.ended_at,
+        failed=span.failed,
+    )
+
+
+def _messages(span: Span) -> list[dialects.Message]:
+    before: list[dialects.Message] = []
+    if given := dialects.decoded(span.first("gen_ai.system_instructions")):
+        before = dialects.messages([{"role": "system", "content" if isinstance(given, str) else "parts": given}])
+    for value in (
+        span.first("gen_ai.input.messages"),
+        _indexed(span.attributes, "gen_ai.prompt"),
+        span.first("gen_ai.prompt"),
+        _indexed(span.attributes, "llm.input_messages"),
+        [_event(EVENTS[name], attributes) for name, attributes in span.events if name in EVENTS],
+        span.first("ai.prompt.messages"),
+        span.first("input.value"),
+    ):
+        if value:
+            return before + dialects.messages(value)
+    return before
+
+
+def _answers(span: Span) -> list[list[dialects.Message]]:
+    """The answers of a call, one for each choice."""
+    choices = [_event("assistant", attributes) for name, attributes in span.events if name == CHOICE]
+    for value in (
+        dialects.decoded(span.first("gen_ai.output.messages")),
+        _indexed(span.attributes, "gen_ai.completion"),
+        dialects.decoded(span.first("gen_ai.completion")),
+        choices,
+    ):
+        if value:
+            every = value if isinstance(value, list) else [value]
+            return [dialects.messages([choice], "assistant") for choice in every]
+    if written := _indexed(span.attributes, "llm.output_messages"):
+        # Several messages are choices of OpenAI chat, or the parts of one answer of OpenAI Responses.
+        raw = dialects.decoded(span.first("output.value"))
+        if isinstance(raw, dict) and "choices" in raw:
+            return [dialects.messages([choice], "assistant") for choice in written]
+        return [dialects.messages(written, "assistant")]
+    said, done = span.first("ai.response.text", "ai.response.object"), span.first("ai.response.toolCalls")
+    if said or done:
+        message = {"role": "assistant", "content": said or "", "tool_calls": dialects.decoded(done)}
+        return [dialects.messages([message])]
+    value = span.first("output.value")
+    return [dialects.messages(value, "assistant")] if value else []
+
+
+def _event(role: str, attributes: dict[str, Any]) -> dict[str, Any]:
+    """The message that an event is; a choice has it as `message`."""
+    held = dialects.decoded(attributes.get("message"))
+    message = held if isinstance(held, dict) else attributes
+    return {"role": role, "content": held if isinstance(held, str) else None} | message
+
+
+def _tools(span: Span) -> list[dict[str, Any]]:
+    written = _indexed(span.attributes, "llm.tools")
+    schemas = [t["tool"].get("json_schema") for t in written if isinstance(t, dict) and isinstance(t.get("tool"), dict)]
+    return (
+        dialects.tools(span.first("gen_ai.tool.definitions"))
+        or dialects.tools(schemas)
+        or dialects.tools(_indexed(span.attributes, "llm.request.functions"))
+        or dialects.tools(span.first("ai.prompt.tools"))
+    )
+
+
+def _count(span: Span, *names: str) -> int | None:
+    value = span.first(*names)
+    return int(value) if isinstance(value, int | str) else None
+
+
+def _indexed(attributes: dict[str, Any], prefix: str) -> list[Any]:
+    """The list that attributes named `PREFIX.N.…` spell out."""
+    tree: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if not name.startswith(f"{prefix}."):
+            continue
+        *path, leaf = name[len(prefix) + 1 :].split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"the attribute {name} goes on from one that has a value itself")
+        node[leaf] = value
+    listed = _listed(tree)
+    if not isinstance(listed, list):
+        return []
+    for item in listed:
+        # OpenLLMetry writes a content of several parts as JSON text.
+        if isinstance(item, dict) and item.get("role") != "tool" and isinstance(item.get("content"), str):
+            parts = dialects.decoded(item["content"])
+            if isinstance(parts, list) and parts and all(isinstance(p, dict) and "type" in p for p in parts):
+                item["content"] = parts
+    return listed
+
+
+def _listed(tree: Any) -> Any:
+    """A tree in which objects whose members are numbers are lists."""
+    if not isinstance(tree, dict):
+        return tree
+    if tree and all(name.isdecimal() for name in tree):
+        return [_listed(tree[name]) for name in sorted(tree, key=int)]
+    return {name: _listed(value) for name, value in tree.items()}
