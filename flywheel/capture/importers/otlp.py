@@ -69,7 +69,7 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
         first = next(iter(traces.values()))
         yield Bad(first.line, "no span of the file is a call of a model", first.excerpt, size)
     for index, (id, trace) in enumerate(told):
-        digest = hashlib.sha256(canonical_json(sorted(trace.digests)).encode()).hexdigest()
+        digest = hashlib.sha256(canonical_json(sorted(set(trace.digests))).encode()).hexdigest()
         origin = Origin(
             format=NAME,
             workspace=workspace,
