@@ -51,11 +51,18 @@ def list_workspaces(json: Json = False) -> None:
         table("workspaces", ["name", "created"], [(w.name, f"{w.created_at:%Y-%m-%d %H:%M}") for w in there])
 
 
+# As `capture.importers` has them, which would take a while to import for a line of help.
+FORMATS = (
+    *("alpaca", "anthropic-messages", "claude-code", "hermes", "intercode", "langfuse", "openai-chat", "otlp"),
+    *("sharegpt", "swe-agent", "tau-bench", "tau2"),
+)
+
+
 @app.command()
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of .json and .jsonl files (.gz too).")],
+    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of .json, .jsonl and .traj files (.gz too).")],
     workspace: Workspace,
-    format: Annotated[str, typer.Option(help="tau-bench, tau2, intercode, openai-chat, or auto.")] = "auto",
+    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}; auto finds out.")] = "auto",
     json: Json = False,
 ) -> None:
     """Bring captures in from files: each record once, malformed ones to quarantine, rewards to the outcome ledger.

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from flywheel import warehouse
 from flywheel.capture import Recorder
-from flywheel.cli import app
+from flywheel.capture.importers import FORMATS
+from flywheel.cli import app, capture
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 
@@ -82,3 +83,7 @@ def test_tables_for_people(tmp_path: Path) -> None:
         ran = CliRunner().invoke(app, command, catch_exceptions=False)
         assert ran.exit_code == 0
         assert (ran.stdout + ran.stderr).strip()
+
+
+def test_help_names_every_format():
+    assert sorted(capture.FORMATS) == sorted(FORMATS)
