@@ -133,7 +133,7 @@ def test_the_same_fact_has_the_same_id_whenever_it_arrives() -> None:
             "observed_at": NOON,
             "arrived_at": NOON,
         }
-        return Outcome(**(told | changes)).id  # type: ignore[arg-type]
+        return Outcome(**(told | changes)).id
 
     berlin = timezone(timedelta(hours=1))
     assert outcome() == outcome(arrived_at=NOON + timedelta(days=3), comment="again")
@@ -161,7 +161,7 @@ def a_trajectory(*said: Step, **changes: object) -> Trajectory:
         "source": "s",
         "steps": said,
     }
-    return Trajectory(**(fields | changes))  # type: ignore[arg-type]
+    return Trajectory(**(fields | changes))
 
 
 def test_the_content_digest_is_of_what_was_said_and_done() -> None:

@@ -14,6 +14,7 @@ from flywheel.corpus import selection, store
 from flywheel.corpus.manifest import Manifest
 from flywheel.curate import derived, prepared
 from flywheel.curate import filter as filters
+from flywheel.curate.prepared import MARKS
 from flywheel.curate.scattered import scattered, sparse
 from flywheel.curate.words import Numbers, spread
 from flywheel.schema import STEP, FlywheelError
@@ -21,9 +22,6 @@ from flywheel.settings import Home
 
 if TYPE_CHECKING:
     from lance import LanceDataset
-
-# Columns of steps that are held once they were asked for: what was not said.
-LIGHT = prepared.MARKS
 
 
 class Opened:
@@ -62,10 +60,10 @@ class Opened:
         """
         return self.rows.filter(self._candidates.passing(condition))
 
-    def steps(self, rows: pl.DataFrame, columns: Sequence[str] = LIGHT) -> pl.DataFrame:
+    def steps(self, rows: pl.DataFrame, columns: Sequence[str] = MARKS) -> pl.DataFrame:
         """The steps of some rows, in their order: the rows' columns, step_index (from 0), and columns of `schema.STEP`.
 
-        `rows` have a column trajectory_id. Of columns beside `LIGHT` only those that are named are read, and of
+        `rows` have a column trajectory_id. Of columns beside `MARKS` only those that are named are read, and of
         these rows alone.
 
         Raises:
@@ -76,8 +74,8 @@ class Opened:
         places = self._places(rows)
         light, starts, sizes = self._light
         sizes, at = sizes[places], spread(starts[places], sizes[places])
-        found = {name: light[name].gather(at) for name in columns if name in LIGHT}
-        if heavy := [name for name in columns if name not in LIGHT]:
+        found = {name: light[name].gather(at) for name in columns if name in MARKS}
+        if heavy := [name for name in columns if name not in MARKS]:
             said, starts, _ = self._read(places, heavy)
             at = spread(starts, sizes)
             found |= {name: said[name].gather(at) for name in heavy}
@@ -94,10 +92,8 @@ class Opened:
         schema = store.schema_of(columns)
         places = self._places(rows)
         selected = self.rows.select(selection.SELECTED.names)[places].rename({"trajectory_id": "id"}).to_arrow()
-        if others := [name for name in schema.names if name not in selected.column_names]:
-            read = prepared.placed(*self._at(places), others)
-            selected = pa.table([*selected.columns, *read.columns], names=[*selected.column_names, *others])
-        return selected.select(schema.names).cast(schema)
+        others = [name for name in schema.names if name not in selected.column_names]
+        return store.beside(prepared.placed(*self._at(places), others) if others else selected, selected, schema)
 
     def packed(self, rows: pl.DataFrame) -> pa.ChunkedArray:
         """The conversations of some rows in their order as they are stored, to be unpacked elsewhere, or later.
@@ -111,8 +107,8 @@ class Opened:
 
     @cached_property
     def _light(self) -> tuple[pl.DataFrame, Numbers, Numbers]:
-        """The columns `LIGHT` of all steps."""
-        flat, starts, sizes = self._read(np.arange(len(self.rows)), LIGHT)
+        """The columns `MARKS` of all steps."""
+        flat, starts, sizes = self._read(np.arange(len(self.rows)), MARKS)
         return flat.with_columns(pl.col(pl.String).cast(pl.Categorical)), starts, sizes
 
     def _read(self, places: Numbers, columns: Sequence[str]) -> tuple[pl.DataFrame, Numbers, Numbers]:

@@ -97,6 +97,6 @@ def captured(schema: pa.Schema) -> list[str]:
 
 
 def beside(captured: pa.Table, verdicts: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Rows of a schema (`schema_of`), made of captured columns and of the verdicts on the same rows."""
-    columns = [(verdicts if name in _VERDICTS else captured)[name] for name in schema.names]
+    """Rows of a schema (`schema_of`), made of verdicts and, where these lack a column, of what was captured."""
+    columns = [(verdicts if name in verdicts.column_names else captured)[name] for name in schema.names]
     return pa.table(columns, names=schema.names).cast(schema)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from flywheel.curate.near import near
 from flywheel.curate.prefix import prefixes
 from flywheel.curate.spec import NearDuplicates, Spec
-from flywheel.curate.words import Numbers
+from flywheel.curate.words import Numbers, bounds_of
 
 DUPLICATES = pa.schema(
     [
@@ -81,7 +81,7 @@ def _searches(candidates: pa.Table, runs: Runs, spec: Spec) -> list[tuple[str, C
 
 def _prefix(candidates: pa.Table, left: Numbers) -> _Found:
     chains = candidates["chain"].combine_chunks()
-    bounds = _bounds(chains)
+    bounds = bounds_of(chains)
     return *prefixes(chains.flatten().to_numpy(), bounds[left], np.diff(bounds)[left]), None
 
 
@@ -107,7 +107,7 @@ def _near(candidates: pa.Table, left: Numbers, runs: Runs, settings: NearDuplica
     def fetch(places: Numbers) -> tuple[Numbers, Numbers]:
         found = runs(keys.take(pa.array(left[places])))
         lists = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-        return lists.flatten().to_numpy(), _bounds(lists)
+        return lists.flatten().to_numpy(), bounds_of(lists)
 
     return near(buckets.T, scopes, n_runs[left], settings.threshold, fetch)
 
@@ -123,9 +123,3 @@ def _equal(codes: Numbers) -> _Found:
 def _codes(column: pa.ChunkedArray) -> Numbers:
     """A small number for each distinct value of a column without nulls."""
     return column.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-
-
-def _bounds(lists: pa.Array) -> Numbers:
-    """Where each list begins among the flattened values, and where the last one ends."""
-    sizes = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])

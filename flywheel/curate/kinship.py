@@ -14,7 +14,7 @@ from flywheel.curate import derived, fingerprint, prepared
 from flywheel.curate.part import Part
 from flywheel.curate.scattered import scattered
 from flywheel.curate.spec import Spec
-from flywheel.curate.words import Numbers, spread
+from flywheel.curate.words import Numbers, bounds_of, spread
 from flywheel.settings import Home
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Lists:
     """A list of numbers of each row, as they were read, batch by batch: nothing is copied."""
 
     def __init__(self, lists: pa.ChunkedArray) -> None:
-        self._parts = [(chunk.flatten().to_numpy(), _bounds(chunk)) for chunk in lists.chunks]
+        self._parts = [(chunk.flatten().to_numpy(), bounds_of(chunk)) for chunk in lists.chunks]
         self._first = np.cumsum([0, *(len(chunk) for chunk in lists.chunks)])
 
     def of(self, rows: Numbers) -> Numbers:
@@ -183,9 +183,3 @@ class Lists:
             rows.append(first + some)
             ends.append(values[bounds[some + 1] - 1])
         return np.concatenate(rows), np.concatenate(ends)
-
-
-def _bounds(lists: pa.Array) -> Numbers:
-    """Where each list begins among the flattened values, and where the last one ends."""
-    sizes = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])

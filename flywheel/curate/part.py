@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flywheel import warehouse
 from flywheel.curate import prepared
 from flywheel.curate.spec import Spec
 from flywheel.curate.words import Numbers
 from flywheel.outcomes.join import CANDIDATES, JOINED, sql_moment, statement
-from flywheel.schema import OUTCOMES
+from flywheel.schema import OUTCOMES, TIMESTAMP
 from flywheel.settings import Home
 
 if TYPE_CHECKING:
@@ -52,15 +53,8 @@ class Part(NamedTuple):
 
     def light(self, as_of: datetime, columns: Sequence[str]) -> pa.Table:
         """Columns of the trajectories that had arrived by `as_of`, as `prepared.light` gives them."""
-        with warehouse.connect() as connection:
-            wanted = dict.fromkeys([*columns, "id", "arrived_at", "content_digest", "source", "source_line"])
-            connection.register("rows", prepared.placed(self.rows, self.places, list(wanted)))
-            query = f"""
-                SELECT {", ".join(columns)} FROM rows WHERE arrived_at <= {sql_moment(as_of)} QUALIFY row_number()
-                    OVER (PARTITION BY id ORDER BY arrived_at, content_digest, source, source_line) = 1
-                ORDER BY id
-            """
-            return connection.sql(query).to_arrow_table()
+        rows = prepared.placed(self.rows, self.places, prepared.arriving(columns))
+        return prepared.first_arrivals(rows.filter(pc.field("arrived_at") <= pa.scalar(as_of, TIMESTAMP)), columns)
 
     def batches(self, keys: pa.Table, columns: Sequence[str]) -> Iterator[pa.Table]:
         """The rows of `keys` (id, content_digest) in their order, a few at a time, as `prepared.batches` gives them."""

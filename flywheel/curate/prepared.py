@@ -59,11 +59,20 @@ def light(dataset: LanceDataset, as_of: datetime, columns: Sequence[str] = LIGHT
         raise FlywheelError(f"{as_of.isoformat()} has no time zone; write it in UTC, as in 2026-01-31T00:00:00Z")
     _check(dataset, columns)
     arrived = f"arrived_at <= timestamp '{as_of.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}'"
-    table = _scan(dataset, list(dict.fromkeys(("id", *_ARRIVAL, *columns))), arrived)
+    return first_arrivals(_scan(dataset, arriving(columns), arrived), columns)
+
+
+def arriving(columns: Sequence[str]) -> list[str]:
+    """Columns of the table, and those that `first_arrivals` looks at."""
+    return list(dict.fromkeys(("id", *_ARRIVAL, *columns)))
+
+
+def first_arrivals(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Columns of the row of each id that arrived first, ordered by id."""
     with warehouse.connect() as connection:
-        connection.register("arrivals", _placed(table.select(["id", *_ARRIVAL])))
+        connection.register("arrivals", _placed(rows.select(["id", *_ARRIVAL])))
         first = _first(connection, "arrivals", "id")
-    return table.select(list(columns)).take(first.combine_chunks()).combine_chunks()
+    return rows.select(list(columns)).take(first.combine_chunks()).combine_chunks()
 
 
 def positions(dataset: LanceDataset, keys: pa.Table) -> Places:

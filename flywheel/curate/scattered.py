@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flywheel.curate.tables import reading
+from flywheel.curate.tables import URING, reading
 
 if TYPE_CHECKING:
     from lance import LanceDataset
 
 # Rows of the table to each that is taken, from which on few of them are neighbours.
 _FAR = 4
-
-_SCHEME = "file+uring://"
 
 # Of Linux, on every architecture: a call's number, and the feature that came with the operations that Lance uses.
 _IO_URING_SETUP = 425
@@ -34,7 +32,7 @@ def scattered(dataset: LanceDataset) -> LanceDataset:
     """
     if "://" in dataset.uri or _uring() != os.getpid():
         return dataset
-    return _opened(f"{_SCHEME}{dataset.uri}", dataset.version)
+    return _opened(f"{URING}{dataset.uri}", dataset.version)
 
 
 def sparse(places: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
@@ -44,8 +42,8 @@ def sparse(places: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
 
 def awake(dataset: LanceDataset) -> LanceDataset:
     """A table that answers in this process: a forked one does not inherit who reads through io_uring."""
-    if dataset.uri.startswith(_SCHEME) and _uring() != os.getpid():
-        return _opened(dataset.uri.removeprefix(_SCHEME), dataset.version)
+    if dataset.uri.startswith(URING) and _uring() != os.getpid():
+        return _opened(dataset.uri.removeprefix(URING), dataset.version)
     return dataset
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Age in days of no version: only what no version holds is cleaned.
 NEVER = timedelta(days=365_000)
 
+# How Lance is asked to read a local file through io_uring.
+URING = "file+uring://"
+
 # Names in one deletion.
 _NAMES = 1000
 
@@ -45,7 +48,7 @@ def reading(path: Path | str) -> Iterator[None]:
 
 def _place(path: Path | str) -> str:
     """Where a table lies, however it was opened."""
-    return str(path).removeprefix("file+uring://")
+    return str(path).removeprefix(URING)
 
 
 def held(path: Path) -> AbstractContextManager[BinaryIO]:

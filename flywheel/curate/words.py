@@ -73,7 +73,7 @@ def episode_words(steps: pa.Array | pa.ChunkedArray) -> Words:
     flat = lists.flatten()
     calls = flat.field("tool_calls")
     called = calls.flatten()
-    step_bounds, call_bounds = _bounds(lists), _bounds(calls)
+    step_bounds, call_bounds = bounds_of(lists), bounds_of(calls)
     own = np.arange(len(flat))
     caller = np.repeat(own, np.diff(call_bounds))
     call = np.arange(len(called))
@@ -98,6 +98,12 @@ def episode_words(steps: pa.Array | pa.ChunkedArray) -> Words:
     for words, counts, piece in parts:
         hashes[spread(ends[piece], counts)] = words
     return Words(hashes, ends[2 * (step_bounds + call_bounds[step_bounds])])
+
+
+def bounds_of(lists: pa.Array) -> Numbers:
+    """Where each list begins among the flattened values, and where the last one ends."""
+    sizes = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
 
 
 def spread(starts: Numbers, counts: Numbers) -> Numbers:
@@ -140,9 +146,3 @@ def _buffer(texts: pa.Array | pa.ChunkedArray) -> tuple[Numbers, Numbers]:
 
 def _combined(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _bounds(lists: pa.Array) -> Numbers:
-    """Where each list begins among the flattened values, and where the last one ends."""
-    sizes = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])

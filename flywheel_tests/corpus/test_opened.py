@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from flywheel.capture.traces import Asked
 from flywheel.corpus import store
 from flywheel.corpus.manifest import manifest
-from flywheel.corpus.opened import LIGHT, Opened
+from flywheel.corpus.opened import Opened
 from flywheel.corpus.selection import selected
 from flywheel.corpus.snapshot import snapshot
 from flywheel.curate.packed import unpacked
+from flywheel.curate.prepared import MARKS
 from flywheel.schema import STEP, FlywheelError
 from flywheel_tests.corpus.conftest import SPEC, TUESDAY, WEDNESDAY, trajectory, verdict, write
 from flywheel_tests.corpus.test_forget import erase
@@ -65,7 +66,7 @@ def test_steps_without_what_was_said(version):
         ("t004", 1.0, 3, "tool", "look_up", False),
         ("t004", 1.0, 4, "assistant", None, None),
     ]
-    assert version.steps(rows).columns == ["trajectory_id", "reward", "step_index", *LIGHT]
+    assert version.steps(rows).columns == ["trajectory_id", "reward", "step_index", *MARKS]
 
 
 def test_steps_stand_in_the_order_of_the_rows(version):

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from flywheel.capture.importers import blocks, chat, documents, records
+from flywheel.capture.importers import blocks, documents, records
+from flywheel.capture.importers.about import About, made
 from flywheel.capture.importers.calls import Calls
 from flywheel.capture.importers.records import Bad, Made, Origin, Record
-from flywheel.schema import Step, canonical_json, stable_id
+from flywheel.schema import Step
 
 NAME = "anthropic-messages"
 BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking")  # no other API writes these
@@ -29,22 +30,12 @@ class Message(msgspec.Struct):
     stop_reason: str | None = None
 
 
-class Conversation(msgspec.Struct):
-    """One line. Only `messages` must be there; a line without a reward or success stays unlabelled."""
+class Conversation(About, kw_only=True):
+    """One line. Only `messages` must be there."""
 
     messages: list[Message]
     system: blocks.Content = None
-    tools: list[dict[str, Any]] = []
-    id: str | int | None = None
-    task_id: str | int | None = None
-    task_group: str | None = None
-    task_type: str | None = None
-    agent: str | None = None
-    agent_version: str | None = None
-    model: str | None = None
-    reward: float | None = None
-    success: bool | None = None
-    metadata: dict[str, Any] | None = None
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 def detect(head: bytes) -> bool:
@@ -81,31 +72,7 @@ def _make(raw: Any, origin: Origin) -> Made:
     said = msgspec.convert(raw, Conversation)
     if not said.messages:
         raise ValueError("the conversation has no messages")
-    steps = _steps(said)
-    about = said.metadata or {}
-    # Without a task of its own, a conversation's task is how it opens: equal openings stay together in a split.
-    opening = [step.content or "" for step in steps if step.role in ("system", "user")][:2]
-    task = str(said.task_id or about.get("task_id") or f"opening-{stable_id(*opening)[:12]}")
-    model = said.model or str(about.get("model") or "")
-    trajectory = origin.trajectory(
-        task_id=task,
-        task_group=said.task_group or str(about.get("task_group") or task),
-        task_type=said.task_type or str(about.get("task_type") or "chat"),
-        agent=said.agent or str(about.get("agent") or model or "unknown"),
-        agent_version=said.agent_version or "",
-        model=model,
-        provider="anthropic",
-        tools=canonical_json([_tool(tool) for tool in said.tools]),
-        # A conversation is whole when the assistant had the last word, and called nothing that was not answered.
-        end_state="completed" if steps[-1].role == "assistant" and not steps[-1].tool_calls else "partial",
-        metadata={
-            **{key: value for key, value in about.items() if key.lower() not in chat.REFERENCES},
-            "source_id": said.id,
-        },
-        steps=steps,
-    )
-    signals = {"reward": said.reward, "success": None if said.success is None else float(said.success)}
-    return trajectory, [origin.outcome(trajectory, s, v) for s, v in signals.items() if v is not None]
+    return made(said, origin, _steps(said), [_tool(tool) for tool in said.tools], "anthropic")
 
 
 def _steps(said: Conversation) -> tuple[Step, ...]:

@@ -26,7 +26,7 @@ SUMMARY = "[CONTEXT SUMMARY]:"
 STATISTICS = ("tool_stats", "tool_error_counts")  # padded with zeros for every tool there is
 
 
-class Session(sharegpt.Conversation):
+class Session(sharegpt.Conversation, kw_only=True):
     """One record; only the agent's have `completed`, and only the batch runner's `partial` and `metadata`."""
 
     completed: bool | None = None
@@ -81,7 +81,7 @@ def _make(raw: Any, origin: Origin, openings: Openings) -> Made:
         end_state=_end_state(said, steps),
         metadata=_about(raw, about) | {"source_id": said.id, "opening": opening},
     )
-    return trajectory, sharegpt.labels(said, trajectory, origin)
+    return trajectory, said.outcomes(trajectory, origin)
 
 
 def _about(raw: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:

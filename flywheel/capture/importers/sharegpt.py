@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from flywheel.capture.importers import chat, documents, records
+from flywheel.capture.importers.about import Labelled
 from flywheel.capture.importers.records import Bad, Made, Origin, Record
-from flywheel.schema import Outcome, Step, Trajectory, canonical_json
+from flywheel.schema import Step, Trajectory, canonical_json
 
 NAME = "sharegpt"
 ROLES = {
@@ -36,7 +37,7 @@ class Turn(msgspec.Struct):
     value: str | list[Any] | dict[str, Any] | None = None
 
 
-class Conversation(msgspec.Struct):
+class Conversation(Labelled, kw_only=True):
     """One record. What it says beyond this goes to the metadata."""
 
     conversations: list[dict[str, Any]]
@@ -46,8 +47,6 @@ class Conversation(msgspec.Struct):
     task_id: str | int | None = None
     task_type: str | None = None
     model: str | None = None
-    reward: float | None = None
-    success: bool | None = None
 
 
 def detect(head: bytes) -> bool:
@@ -72,7 +71,7 @@ def _make(raw: Any, origin: Origin) -> Made:
     steps = chat.steps(messages)
     tools = msgspec.json.decode(said.tools or "[]") if isinstance(said.tools, str | None) else said.tools
     trajectory = conversation(raw, said, origin, steps, msgspec.convert(tools, list[dict[str, Any]]))
-    return trajectory, labels(said, trajectory, origin)
+    return trajectory, said.outcomes(trajectory, origin)
 
 
 def conversation(
@@ -98,12 +97,6 @@ def conversation(
     return origin.trajectory(
         tools=canonical_json([chat.function(tool) for tool in tools]), steps=steps, **{**known, **fields}
     )
-
-
-def labels(said: Conversation, trajectory: Trajectory, origin: Origin) -> list[Outcome]:
-    """The reward and the success, where the record has them: otherwise it stays unlabelled."""
-    signals = {"reward": said.reward, "success": None if said.success is None else float(said.success)}
-    return [origin.outcome(trajectory, s, v) for s, v in signals.items() if v is not None]
 
 
 def _message(raw: dict[str, Any], number: int) -> dict[str, Any]:

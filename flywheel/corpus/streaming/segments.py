@@ -52,14 +52,12 @@ def files(folder: Path) -> list[Path]:
 
 def steadily(folder: Path, read: Callable[[list[Path]], Read]) -> tuple[list[Path], Read]:
     """The segments of a folder and what `read` makes of them; begun anew when one is merged meanwhile."""
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS - 1):
         paths = files(folder)
-        try:
+        with suppress(Removed):
             return paths, read(paths)
-        except Removed:
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError
+    paths = files(folder)
+    return paths, read(paths)
 
 
 def _all(folder: Path) -> list[Path]:

@@ -99,7 +99,7 @@ def test_lines_and_one_object_alone(read: Read) -> None:
     row = {"conversations": CHAT}
     listed, lined, alone = read([row]), read([row], "x.jsonl"), read(row)
     assert [r.trajectory.id for r in (*listed, *lined, *alone) if isinstance(r, Record)] == [
-        listed[0].trajectory.id  # type: ignore[union-attr]
+        listed[0].trajectory.id
     ] * 3
 
 
