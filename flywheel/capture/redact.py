@@ -10,6 +10,7 @@ import msgspec
 
 from flywheel.capture.secrets import NAMED_SECRET, NO_SECRET, RULES, Rule, has_digits, suspicious
 from flywheel.schema import Outcome, Step, ToolCall, Trajectory
+from flywheel.settings import Home
 
 # JSON tokens that can hold a secret: strings (a key when a colon follows) and long whole numbers.
 JSON_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*:)?|(?<![\w.+-])\d{13,19}(?![\w.])', re.S)
@@ -119,3 +120,8 @@ class Redactor:
             number = self._kinds[kind]
             self._placeholders[key] = f"<{kind}>" if number == 1 else f"<{kind}_{number}>"
         return self._placeholders[key]
+
+
+def redactor(home: Home, workspace: str) -> Redactor:
+    """A redactor of what comes into a workspace."""
+    return Redactor()

@@ -1,0 +1,1 @@
+"""The server: captures come in and exports go out over HTTP."""

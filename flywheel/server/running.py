@@ -1,0 +1,28 @@
+"""What a running server holds: the data folder, its settings, and the writers of its workspaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from fastapi import Request
+
+from flywheel.server.config import Config
+from flywheel.settings import Home
+
+
+def utc_now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Running:
+    """One server's state; routes get it by `Depends(running)`."""
+
+    def __init__(self, home: Home, config: Config, clock: Callable[[], datetime] = utc_now) -> None:
+        self.home, self.config, self.clock = home, config, clock
+
+
+def running(request: Request) -> Running:
+    """The state of the server that a request came to."""
+    return request.app.state.running
