@@ -84,7 +84,7 @@ def clear(path: Path, ids: set[str]) -> None:
     def gone(line: bytes) -> bool:
         try:
             return id_of(journal.DECODER.decode(line)) in ids
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except journal.UNREADABLE:
             return False
 
     journal.erase(path, gone)
@@ -97,7 +97,7 @@ def _clear_journals(home: Home, record: Erasure, tombstones: Tombstones) -> None
     def gone(line: bytes) -> bool:
         try:
             return bool(tombstones.named([id_of(journal.DECODER.decode(line))]))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except journal.UNREADABLE:
             mentioned = found is not None and found.search(line.decode("utf-8", "replace")) is not None
             return mentioned or bool(tombstones.named(ids_in(line)))
 

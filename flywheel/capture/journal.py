@@ -14,7 +14,16 @@ from pathlib import Path
 import msgspec
 
 from flywheel import artifacts
+from flywheel.capture.exchanges import Exchange
+from flywheel.capture.importers.spans import Span
 from flywheel.schema import EndState, FlywheelError, Outcome, Step, Trajectory
+
+# A journal that has grown past this many bytes gives way to a new one, so that it can be settled away.
+ROTATE = 16 * 2**20
+
+
+class Full(FlywheelError):
+    """The disk cannot take it; nothing of it was recorded. It may be tried again."""
 
 
 class Began(msgspec.Struct, frozen=True, tag_field="event", tag="began"):
@@ -52,8 +61,30 @@ class Told(msgspec.Struct, frozen=True, tag_field="event", tag="told"):
     outcome: Outcome
 
 
-Event = Began | Said | Ended | Whole | Told
+class Exchanged(msgspec.Struct, frozen=True, tag_field="event", tag="exchanged"):
+    """A request to a model, and what came back."""
+
+    exchange: Exchange
+
+
+class Spanned(msgspec.Struct, frozen=True, tag_field="event", tag="spanned"):
+    """A span of OpenTelemetry came in; `agent` is who sent it, by the resource's attributes."""
+
+    at: datetime
+    span: Span
+    agent: str = ""
+
+
+class Closed(msgspec.Struct, frozen=True, tag_field="event", tag="closed"):
+    """Somebody said that a thread (of exchanges, or the trace of spans) is over: it need not be quiet first."""
+
+    thread: str
+    at: datetime
+
+
+Event = Began | Said | Ended | Whole | Told | Exchanged | Spanned | Closed
 DECODER = msgspec.json.Decoder(Event)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what it raises where a line is no event
 
 
 class Torn(msgspec.Struct, frozen=True):
@@ -65,38 +96,98 @@ class Torn(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """A writer's own file in a folder; its lock is held while the writer lives, so that a dead one can be told."""
+    """A writer's own file in a folder; its lock is held while the writer lives, so that a dead one can be told.
 
-    def __init__(self, folder: Path) -> None:
+    A fork gives up its parent's journals: the lock stays with the parent alone.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        name = uuid.uuid4().hex
+        name = name or uuid.uuid4().hex
         hidden, self.path = folder / f".{name}.new", folder / f"{name}.jsonl"
-        self._file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        # Locked before it has its name: whoever sees the file sees a living writer.
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        hidden.rename(self.path)
-        artifacts.fsync_folder(folder)
         self.size = 0
-        # Called by hand, or when the last user of this journal is gone: the lock goes with the file.
-        self.close = weakref.finalize(self, os.close, self._file)
+        self.broken = False
+        try:
+            self._file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            # Called by hand, or when the last user of this journal is gone: the lock goes with the file.
+            self.close = weakref.finalize(self, os.close, self._file)
+            _OPEN.add(self)
+            # Locked before it has its name: whoever sees the file sees a living writer.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            hidden.rename(self.path)
+            artifacts.fsync_folder(folder)
+        except OSError as error:
+            for left in (hidden, self.path):
+                left.unlink(missing_ok=True)
+            raise Full(f"nothing of this was recorded: {self.path} cannot be written ({error})") from error
 
     def write(self, events: Sequence[Event], *, sync: bool = True) -> None:
         """Append events, one line each; with `sync` they are on disk on return. All are written, or none."""
-        data = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
+        self.append(encoded(events), sync=sync)
+
+    def append(self, data: bytes, *, sync: bool = True) -> None:
+        """Append lines as `write` does.
+
+        Raises:
+            Full: when the disk cannot take them; the file ends where it ended before. After a flush that failed it is
+                `broken` and takes nothing more: the kernel tells of pages that it lost once only, so a later flush
+                proves nothing of them. What was flushed before stands.
+        """
+        if self.broken:
+            raise Full(f"nothing of this was recorded: {self.path} was given up when the disk failed; begin another")
+        flushing = False
         try:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._file, rest) :]
+            flushing = True
             if sync:
                 os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, self.size)
-            raise FlywheelError(f"nothing of this was recorded: {self.path} cannot be written ({error})") from error
+            self.broken = flushing or not self._cut()
+            if flushing:
+                self._cut()
+            raise Full(f"nothing of this was recorded: {self.path} cannot be written ({error})") from error
         self.size += len(data)
 
     def sync(self) -> None:
         """Make everything written so far durable."""
-        os.fsync(self._file)
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            self.broken = True
+            raise Full(f"what was written last to {self.path} may be lost ({error})") from error
+
+    def _cut(self) -> bool:
+        """Take back what was written beyond the last good end; whether that could be done."""
+        try:
+            os.ftruncate(self._file, self.size)
+        except OSError:
+            return False
+        return True
+
+
+_OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _leave() -> None:
+    for journal in list(_OPEN):
+        journal.close()
+
+
+os.register_at_fork(after_in_child=_leave)
+
+
+def encoded(events: Sequence[Event]) -> bytes:
+    """Events as lines.
+
+    Raises:
+        FlywheelError: when one cannot be written as JSON.
+    """
+    try:
+        return b"".join(msgspec.json.encode(event) + b"\n" for event in events)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise FlywheelError(f"this cannot be recorded: {error}") from error
 
 
 def paths(folder: Path) -> list[Path]:
@@ -158,7 +249,7 @@ def read(path: Path) -> tuple[list[tuple[int, Event]], list[Torn]]:
             continue
         try:
             events.append((number, DECODER.decode(line)))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             torn.append(Torn(number, str(error), line))
     if tail and not erased(tail):
         torn.append(Torn(len(lines) + 1, "the line was cut off", tail))

@@ -14,15 +14,12 @@ from typing import Any
 import msgspec
 
 from flywheel.capture import workspaces
-from flywheel.capture.journal import Event, Journal, Told, Whole
+from flywheel.capture.journal import ROTATE, Event, Journal, Told, Whole
 from flywheel.capture.recording import Recording
 from flywheel.capture.redact import Redactor
 from flywheel.capture.validity import checked, json_text, of_workspace
 from flywheel.schema import FlywheelError, Outcome, Trajectory
 from flywheel.settings import Home
-
-# A journal that has grown past this many bytes is closed when no trajectory is open, so that it can be settled away.
-ROTATE = 16 * 2**20
 
 
 def utc_now() -> datetime:
@@ -215,7 +212,8 @@ class Recorder:
 
     def _rotate(self) -> None:
         with self._mine():
-            if self._journal and self._journal.size > ROTATE and not self._open and not self._batches:
+            done = self._journal and (self._journal.size > ROTATE or self._journal.broken)
+            if done and not self._open and not self._batches:
                 self.close()
 
     def _now(self) -> datetime:

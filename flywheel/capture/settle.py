@@ -13,7 +13,7 @@ import msgspec
 from flywheel import artifacts
 from flywheel.capture import forget, journal, traces, workspaces
 from flywheel.capture.arrivals import Arrivals
-from flywheel.capture.journal import Began, Ended, Said, Told, Torn, Whole
+from flywheel.capture.journal import Began, Closed, Ended, Exchanged, Said, Spanned, Told, Torn, Whole
 from flywheel.schema import Outcome, Quarantined, Step, Trajectory, canonical_json
 from flywheel.settings import Home
 
@@ -48,6 +48,7 @@ class Pages(msgspec.Struct):
     outcomes: list[Outcome]
     torn: list[Torn]
     erased: int = 0
+    exchanges: bool = False
 
 
 def settle(home: Home, workspace: str, now: datetime) -> Settled:
@@ -114,6 +115,8 @@ def _read(path: Path, arrivals: Arrivals, *, dead: bool) -> Pages:
         elif isinstance(event, Began):
             pages.open[event.trajectory.id] = event.trajectory
             steps[event.trajectory.id] = []
+        elif isinstance(event, Exchanged | Spanned | Closed):
+            pages.exchanges = True
         elif event.id not in pages.open:
             pages.torn.append(Torn(line, "this trajectory has not begun here", msgspec.json.encode(event)))
         else:
@@ -184,4 +187,4 @@ def _set_aside(pages: Sequence[Pages], workspace: str, at: datetime) -> list[Qua
 def _waits(page: Pages, waiting: set[str], now: datetime) -> bool:
     """Whether something in a journal is still to be stored."""
     held = {trajectory.id for trajectory in page.ended} | page.open.keys()
-    return bool(held & waiting) or any(outcome.arrived_at > now for outcome in page.outcomes)
+    return page.exchanges or bool(held & waiting) or any(outcome.arrived_at > now for outcome in page.outcomes)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from flywheel import warehouse
 from flywheel.capture import journal
-from flywheel.capture.journal import Began, Event, Told, Whole
+from flywheel.capture.journal import Began, Closed, Event, Exchanged, Spanned, Told, Whole
 from flywheel.capture.subject import pattern
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES
 from flywheel.settings import Home
@@ -135,9 +135,15 @@ KEY = "concat_ws(chr(31), source, coalesce(line::VARCHAR, ''), error, excerpt)"
 
 
 def id_of(event: Event) -> str:
-    """The trajectory that an event of a journal is about."""
+    """The trajectory that an event of a journal is about; of exchanges and spans, their thread or trace."""
     if isinstance(event, Began | Whole):
         return event.trajectory.id
+    if isinstance(event, Exchanged):
+        return event.exchange.thread
+    if isinstance(event, Spanned):
+        return event.span.trace
+    if isinstance(event, Closed):
+        return event.thread
     return event.outcome.trajectory_id if isinstance(event, Told) else event.id
 
 
@@ -174,7 +180,7 @@ def _identified(path: Path, asked: Asked) -> Iterator[tuple[set[str], bool]]:
             continue
         try:
             event = journal.DECODER.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except journal.UNREADABLE:
             ids, text = ids_in(line), line.decode("utf-8", "replace")
         else:
             ids, text = {id_of(event)}, texts(event) if found else ""
