@@ -74,6 +74,10 @@ class Home(msgspec.Struct, frozen=True):
         return self.data / "erasures"
 
     @property
+    def audit(self) -> Path:
+        return self.root / "audit"
+
+    @property
     def trees(self) -> Path:
         return self.root / "trees"
 
@@ -155,3 +159,8 @@ def store() -> Path | None:
 def ray_address() -> str | None:
     """The Ray cluster that `RAY_ADDRESS` names, by Ray's own convention."""
     return os.environ.get("RAY_ADDRESS") or None
+
+
+def token() -> str | None:
+    """The token that `FLYWHEEL_TOKEN` holds, for workspaces that are guarded."""
+    return (os.environ.get("FLYWHEEL_TOKEN") or "").strip() or None

@@ -1,0 +1,167 @@
+"""Who may do what over HTTP: the token of a request, and what is open to this machine without one."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, HTTPException, Path, Request
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+
+from flywheel import artifacts
+from flywheel.capture import access, redact
+from flywheel.capture.access import TOKEN, Denied, Grant, Role
+from flywheel.capture.audit import audit
+from flywheel.server.running import Running, running
+from flywheel.settings import checked_name
+
+OWN = "x-flywheel-token"
+# Where clients of models put their key: ours may stand there too, before theirs.
+KEYS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+# Whoever comes through a proxy is not at this machine, though the proxy is.
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+
+HERE = "this machine"
+
+# They only describe; the token is read from the headers themselves.
+_SCHEMES = (
+    HTTPBearer(auto_error=False, description="A workspace's token, `fw_...`."),
+    APIKeyHeader(name="X-Flywheel-Token", auto_error=False, description="A workspace's token, `fw_...`."),
+)
+
+
+def token(headers: Headers) -> str | None:
+    """The token of a request: `X-Flywheel-Token`, else `Authorization: Bearer`."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return headers.get(OWN) or (key.strip() if scheme.lower() == "bearer" else "") or None
+
+
+def split(headers: Headers) -> tuple[str | None, list[tuple[bytes, bytes]]]:
+    """The token of a request to the gateway, and the header pairs without it, for the model's server.
+
+    The token is in `X-Flywheel-Token`, or stands for the API key (`fw_TOKEN`), or before it (`fw_TOKEN:KEY`). A key
+    of another service stays as it is, also where it begins with `fw_`.
+    """
+    found: dict[str, str] = {}
+    passed: list[tuple[bytes, bytes]] = []
+    for raw, value in headers.raw:
+        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
+        if name == OWN:
+            found.setdefault(name, text.strip())
+            continue
+        if name in KEYS:
+            scheme, space, key = text.partition(" ") if name == "authorization" else ("", "", text)
+            ours = TOKEN.match(key.strip())
+            rest = key.strip()[ours.end() :] if ours else ""
+            if ours and rest[:1] in ("", ":"):
+                found.setdefault(name, ours.group())
+                if rest[1:]:
+                    passed.append((raw, f"{scheme}{space}{rest[1:]}".encode("latin-1")))
+                continue
+        passed.append((raw, value))
+    return next((found[name] for name in (OWN, *KEYS) if found.get(name)), None), passed
+
+
+def allowed(role: Role) -> Callable[..., Awaitable[Grant]]:
+    """A dependency that lets those through who have a role in the `workspace` of the path, and gives their grant."""
+
+    async def grant(
+        request: Request,
+        workspace: Annotated[str, Path(description="The workspace.")],
+        _bearer: Annotated[object, Depends(_SCHEMES[0])],
+        _header: Annotated[object, Depends(_SCHEMES[1])],
+    ) -> Grant:
+        given = token(request.headers)
+        target = " ".join(value for name, value in request.path_params.items() if name != "workspace")
+        return await admitted(request, workspace, role, given, target=target)
+
+    return grant
+
+
+async def admitted(request: Request, workspace: str, role: Role, token: str | None, *, target: str = "") -> Grant:
+    """The grant that a request goes by; whatever comes of it is in the audit log.
+
+    Raises:
+        Denied: without a token that does, unless nobody guards the workspace and the request is this machine's.
+        HTTPException: 404, for a workspace that is not there, to whom may see all.
+    """
+    # Reading tokens here takes microseconds; from an object store it waits for another machine.
+    route = getattr(request.scope.get("route"), "path", request.url.path)
+    ask = (running(request), request.headers, workspace, role, token, f"{request.method} {route}", target)
+    return await run_in_threadpool(_admitted, *ask) if artifacts.remote(ask[0].home.workspaces) else _admitted(*ask)
+
+
+def _admitted(
+    server: Running, headers: Headers, workspace: str, role: Role, token: str | None, action: str, target: str
+) -> Grant:
+    home, now = server.home, server.clock()
+    there = (home.workspaces / f"{checked_name(workspace, 'workspace')}.json").exists()
+
+    def note(who: str, reason: str = "") -> None:
+        # A name that is not a workspace's, like a target, is whatever somebody sent.
+        of = workspace if there else "?"
+        about = redact.redactor(home, workspace).text(target) if there and target else ""
+        audit(home, workspace=of, action=action, who=who, target=about, allowed=not reason, reason=reason, now=now)
+
+    try:
+        grant = _grant(server, headers, workspace, role, token, there, now)
+    except Denied as denied:
+        note(denied.who, denied.reason)
+        raise
+    note(grant.who)
+    if not there:
+        raise HTTPException(404, f"there is no workspace {workspace!r}")
+    return grant
+
+
+def _grant(
+    server: Running, headers: Headers, workspace: str, role: Role, token: str | None, there: bool, now: datetime
+) -> Grant:
+    local = _from_here(server.config.host, headers)
+    if local is None and there and not access.guarded(server.home, workspace):
+        return access.anyone(HERE, workspace)
+    # What is said does not tell apart a workspace that is guarded and one that is not there.
+    if token is None and local is not None:
+        raise Denied("missing", f"{access.missing(workspace)}; {local}", "no token")
+    return access.check(server.home, workspace, role, token, now)
+
+
+def _from_here(host: str, headers: Headers) -> str | None:
+    """None where a request can only be of somebody at this machine; else why it may not do without a token.
+
+    A page of another site that a browser here shows could send one too, also under a name of its own that it lets
+    point to this machine (DNS rebinding): its Host, Origin or Sec-Fetch-Site tell.
+    """
+    if not loopback(host):
+        return "this server listens beyond its own machine: no workspace can be used without a token"
+    named = headers.get("host", "")
+    if not loopback(urlsplit(f"//{named}").hostname or ""):
+        return "without a token, ask this server as 127.0.0.1 or localhost"
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() != f"http://{named.lower()}":
+        return "a page of another site may not use this server without a token"
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return "a page of another site may not use this server without a token"
+    if any(name in headers for name in FORWARDED):
+        return "what comes through a proxy needs a token"
+    return None
+
+
+def loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own, which nothing else can reach."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def status(denied: Denied) -> int:
+    """401 when another token would do, 403 when this one is known and may not."""
+    return 403 if denied.reason in ("workspace", "role") else 401
