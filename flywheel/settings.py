@@ -110,6 +110,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "forthcoming"
 
     @property
+    def intake(self) -> Path:
+        """What tells outcomes apart that are told twice, and links them: keys, links, secrets of webhooks."""
+        return self.root / "intake"
+
+    @property
     def cycle(self) -> Path:
         return self.root / "cycle"
 
