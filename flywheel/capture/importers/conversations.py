@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +29,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failed: bool = False
+    error: str = ""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,11 +78,17 @@ def innermost(calls: Iterable[Call], parents: dict[str, str | None]) -> list[Cal
     calls = list(calls)
     outer: set[str] = set()
     for call in calls:
-        around = parents.get(call.id)
-        while around and around not in outer:
-            outer.add(around)
+        around, inside = parents.get(span_of(call)), {span_of(call)}
+        while around and around not in outer and around not in inside:  # the last where parents form a ring
+            inside.add(around)
             around = parents.get(around)
-    return [call for call in calls if call.id not in outer]
+        outer |= inside - {span_of(call)} if around not in inside else set()
+    return [call for call in calls if span_of(call) not in outer]
+
+
+def span_of(call: Call) -> str:
+    """The span that told of a call: its other answers are numbered, as in `SPAN#1`."""
+    return call.id.partition("#")[0]
 
 
 def joined(calls: Iterable[Call], results: Iterable[Result] = ()) -> list[Conversation]:
@@ -95,15 +103,27 @@ def joined(calls: Iterable[Call], results: Iterable[Result] = ()) -> list[Conver
     said.sort(key=lambda pair: pair[0].id)
     said.sort(key=lambda pair: pair[0].started_at or EPOCH, reverse=True)
     said.sort(key=lambda pair: len(pair[1]), reverse=True)
-    leaders: list[tuple[list[str], list[Call]]] = []
+    leaders: list[list[Call]] = []
+    opening: dict[bytes, list[int]] = {}  # the leaders that open like this
     for call, keys in said:
-        within = [inside for leader, inside in leaders if leader[: len(keys)] == keys]
-        for inside in within:
-            inside.append(call)
+        digests = list(_openings(keys))
+        within = opening.get(digests[-1], []) if keys else []
+        for number in within:
+            leaders[number].append(call)
         if keys and not within:
-            leaders.append((keys, [call]))
+            for digest in digests:
+                opening.setdefault(digest, []).append(len(leaders))
+            leaders.append([call])
     waiting = sorted(results, key=lambda result: result.at or EPOCH)
-    return [_conversation(inside, waiting) for _, inside in leaders]
+    return [_conversation(inside, waiting) for inside in leaders]
+
+
+def _openings(keys: Sequence[str]) -> Iterator[bytes]:
+    """A digest of the first message, of the first two, and so on."""
+    running = hashlib.sha256()
+    for key in keys:
+        running.update(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
+        yield running.digest()
 
 
 def _conversation(calls: Sequence[Call], waiting: list[Result]) -> Conversation:

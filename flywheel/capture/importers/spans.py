@@ -12,11 +12,15 @@ from typing import Any
 import msgspec
 
 from flywheel.capture.importers import dialects
-from flywheel.capture.importers.conversations import Call, Result
+from flywheel.capture.importers.conversations import EPOCH, Call, Result
+from flywheel.schema import canonical_json, stable_id
 
 OPERATIONS = frozenset({"chat", "text_completion", "generate_content"})
 # Where any of these begins an attribute's name, the span tells what was said to a model.
 SAID = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.completion", "llm.input_messages")
+# Attributes that name the agent and the session of a trace, whatever span has them.
+AGENTS = ("gen_ai.agent.name", "agent.name")
+SESSIONS = ("gen_ai.conversation.id", "session.id")
 # Events that carry attributes of the span, and those that are one message each.
 DETAILS = frozenset({"gen_ai.client.inference.operation.details", "gen_ai.content.prompt", "gen_ai.content.completion"})
 EVENTS = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
@@ -25,8 +29,12 @@ CHOICE = "gen_ai.choice"
 VERCEL = ("generateText", "streamText", "generateObject", "streamObject")
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """A span, its attributes as plain values, whatever it was written in."""
+class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A span, its attributes as plain values, whatever it was written in.
+
+    `error` is its status message, `resource` the attributes of what sent it (service.name). A GenAI event that was
+    logged apart from its span is one of the span's name with nothing but the event, `logged_at` its time.
+    """
 
     trace: str
     id: str
@@ -37,6 +45,9 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failed: bool = False
+    error: str = ""
+    resource: dict[str, Any] = {}
+    logged_at: datetime | None = None
 
     def first(self, *names: str) -> Any:
         """The first of some attributes that is there."""
@@ -59,7 +70,58 @@ def is_model(span: Span) -> bool:
     ):
         if kind := span.text(name):
             return kind in kinds
-    return any(a.startswith(SAID) for a in span.attributes) or any(e in EVENTS or e == CHOICE for e, _ in span.events)
+    return any(a.startswith(SAID) for a in span.attributes) or any(is_event(name) for name, _ in span.events)
+
+
+def is_event(name: str) -> bool:
+    """Whether an event tells what was said to or by a model."""
+    return name in EVENTS or name in DETAILS or name == CHOICE
+
+
+def event(
+    name: str,
+    attributes: dict[str, Any],
+    body: Any,
+    *,
+    trace: str,
+    id: str,
+    at: datetime | None,
+    resource: dict[str, Any],
+    alone: str = "",
+) -> Span | None:
+    """A log record as a part of its span; None where it is no GenAI event.
+
+    Raises ValueError for a single message that names no span: nobody can tell what it belongs to.
+    """
+    if not is_event(name):
+        return None
+    if not id and name not in DETAILS:
+        raise ValueError(f"a {name} event names no span")
+    held = body if isinstance(body, dict) else {} if body is None else {"content": body}
+    said = {**attributes, **held}
+    if not id:  # the details of a call say everything there is of it
+        id = stable_id(alone, name, canonical_json(said), str(at))[:16]
+    return Span(
+        trace=trace or id, id=id, attributes={}, events=[(name, said)], resource=resource, logged_at=at or EPOCH
+    )
+
+
+def kept(span: Span) -> Span:
+    """A span as far as conversations are read from it: whole where it is a call of a model or of a tool.
+
+    Of any other stay its ids, which tell what is around what, and the names of its agent and session.
+    """
+    if is_model(span) or result(span):
+        return span
+    about = {name: span.attributes[name] for name in (*AGENTS, *SESSIONS) if name in span.attributes}
+    return Span(
+        trace=span.trace,
+        id=span.id,
+        parent=span.parent,
+        attributes=about,
+        started_at=span.started_at if about else None,
+        resource=span.resource if about else {},
+    )
 
 
 def calls(span: Span) -> list[Call]:
@@ -92,6 +154,7 @@ def calls(span: Span) -> list[Call]:
             started_at=span.started_at,
             ended_at=span.ended_at,
             failed=span.failed,
+            error=span.error,
         )
         for number, answer in enumerate(answers or [[]])
     ]

@@ -1,0 +1,115 @@
+"""Traces: the spans and logged events of one trace, as the conversations with models that they tell of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from flywheel.capture.importers import spans
+from flywheel.capture.importers.conversations import EPOCH, Call, Conversation, Result, innermost, joined
+from flywheel.capture.importers.otlp_json import REFUSED
+from flywheel.capture.importers.spans import AGENTS, SESSIONS, Span
+from flywheel.schema import canonical_json
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trace tells; the same whatever the order in which its spans came, and however often.
+
+    `models` counts its calls of a model, with and without messages. `bad` are spans that cannot be read, each with
+    the reason. `digest` is that of its calls of models and tools.
+    """
+
+    id: str
+    conversations: list[Conversation]
+    agent: str
+    agent_version: str
+    session: str | None
+    models: int
+    bad: list[tuple[str, str]]
+    digest: str
+
+    def fields(self, conversation: Conversation) -> dict[str, Any]:
+        """The fields of the trajectory that a conversation is, without its metadata."""
+        return {**conversation.fields(agent=self.agent), "agent_version": self.agent_version}
+
+    def metadata(self, conversation: Conversation) -> dict[str, Any]:
+        """What goes into the metadata of the trajectory that a conversation is; what is None is not known."""
+        return {
+            "trace": self.id,
+            "session": self.session,
+            "spans": sorted(conversation.answers),
+            "error": conversation.last.error or None,
+        }
+
+
+def of(told: Iterable[Span]) -> Trace:
+    """The trace that spans and events tell of, which are all of one trace."""
+    whole = merged(told)
+    calls: list[Call] = []
+    results: list[Result] = []
+    bad: list[tuple[str, str]] = []
+    digests: set[str] = set()
+    models = 0
+    for span in whole:
+        model = spans.is_model(span)
+        models += model
+        try:
+            result = spans.result(span)
+            calls += spans.calls(span)
+        except REFUSED as error:
+            bad.append((span.id, str(error)))
+            continue
+        results += [result] if result else []
+        if model or result:
+            said = canonical_json([span.id, span.name, span.attributes, span.events])
+            digests.add(hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest())
+    conversations = joined(innermost(calls, {span.id: span.parent for span in whole}), results)
+    services = [span.resource for span in whole if str(span.resource.get("service.name") or "unknown")[:7] != "unknown"]
+    service = services[0] if services else {}
+    return Trace(
+        id=whole[0].trace if whole else "",
+        conversations=conversations,
+        agent=_first(whole, *AGENTS) or str(service.get("service.name") or ""),
+        agent_version=str(service.get("service.version") or ""),
+        session=_first(whole, *SESSIONS) or None,
+        models=models,
+        bad=bad,
+        digest=hashlib.sha256(canonical_json(sorted(digests)).encode()).hexdigest(),
+    )
+
+
+def merged(told: Iterable[Span]) -> list[Span]:
+    """One span an id, with the events that were logged apart, in order of time; what was sent twice counts once."""
+    of_id: dict[str, list[Span]] = {}
+    seen: set[bytes] = set()
+    for span in told:
+        digest = hashlib.sha256(msgspec.json.encode(span, order="sorted")).digest()
+        if digest not in seen:
+            seen.add(digest)
+            of_id.setdefault(span.id, []).append(span)
+    return sorted(
+        (_whole(parts) for parts in of_id.values()), key=lambda s: (s.started_at or s.logged_at or EPOCH, s.id)
+    )
+
+
+def _whole(parts: Sequence[Span]) -> Span:
+    """One span of its parts: the span itself, if it came, and its events."""
+    parts = sorted(parts, key=lambda part: (part.logged_at is not None, part.logged_at or part.ended_at or EPOCH))
+    events = [event for part in parts if part is parts[0] or part.logged_at for event in part.events]
+    # What the span says itself counts more than what an event says of it.
+    attributes: dict[str, Any] = {}
+    for part in parts:
+        attributes = {**part.attributes, **attributes}
+    for name, said in events:
+        if name in spans.DETAILS:
+            attributes = {**said, **attributes}
+    events = [event for event in events if event[0] not in spans.DETAILS]
+    return msgspec.structs.replace(parts[0], attributes=attributes, events=events)
+
+
+def _first(whole: Sequence[Span], *names: str) -> str:
+    """The first of some attributes that a span has; spans are in the order in which they began."""
+    return next((text for span in whole if (text := span.text(*names))), "")
