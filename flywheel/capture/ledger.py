@@ -1,16 +1,184 @@
-"""The ledger by hand: one outcome of a stored trajectory, told by a person or a script."""
+"""The ledger's way in: outcomes as people, scripts and services tell them, one by one or many at once."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from typing import Annotated
+
+import msgspec
 
 from flywheel.capture import workspaces
 from flywheel.capture.arrivals import Arrivals
+from flywheel.capture.keys import Keys
 from flywheel.capture.recorder import utc_now
-from flywheel.capture.redact import Redactor
+from flywheel.capture.redact import redactor
 from flywheel.capture.validity import checked
-from flywheel.schema import FlywheelError, Outcome
+from flywheel.schema import FlywheelError, Outcome, Quarantined, canonical_json
 from flywheel.settings import Home
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+ShortText = Annotated[str, msgspec.Meta(max_length=512)]
+
+
+class Telling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An outcome as somebody tells it.
+
+    `value` is in the signal's own units; true and false are 1 and 0. `observed_at` is an ISO 8601 time with a zone:
+    when it was true; without it, now, or, with a `key`, when that key was first told. `step_index` counts from 0.
+    """
+
+    trajectory_id: Name
+    signal: Name
+    value: bool | float
+    source: ShortText = ""
+    checker_version: ShortText = ""
+    step_index: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    observed_at: ShortText | None = None
+    comment: Annotated[str, msgspec.Meta(max_length=100_000)] = ""
+    key: ShortText = ""
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """An outcome that was made of a telling, redacted; `again` when its key was told before."""
+
+    outcome: Outcome
+    again: bool
+
+
+def hear(
+    home: Home,
+    workspace: str,
+    tellings: Sequence[Telling],
+    now: datetime,
+    *,
+    source: str = "api",
+    zone: tzinfo | None = None,
+    keyed: bool = False,
+) -> list[Heard | FlywheelError]:
+    """Make outcomes of tellings, redacted; in the place of one that makes none, an error that says why.
+
+    `source` is theirs who name none; `zone` that of times which have none (else they are refused). With `keyed` a
+    telling without a time and a key is its own key: told again, it is the same fact.
+    """
+    heard: list[Heard | FlywheelError | None] = []
+    waiting: list[tuple[int, str, str, Outcome]] = []
+    for position, telling in enumerate(tellings):
+        try:
+            outcome = _outcome(telling, workspace, now, source, zone)
+        except FlywheelError as error:
+            heard.append(error)
+            continue
+        content = canonical_json(
+            msgspec.to_builtins(msgspec.structs.replace(telling, key="", comment="", value=outcome.value))
+        )
+        key = telling.key or (f"\x1f{content}" if keyed and telling.observed_at is None else "")
+        if key:
+            waiting.append((position, key, content, outcome))
+            heard.append(None)
+        else:
+            heard.append(Heard(_redacted(home, outcome), again=False))
+    if waiting:
+        found = Keys(home, workspace).first([(key, content, now) for _, key, content, _ in waiting])
+        for (position, key, _, outcome), (first, again, same) in zip(waiting, found, strict=True):
+            if not same:
+                heard[position] = FlywheelError(
+                    f"the key {key!r} was told of another outcome before; give each outcome a key of its own"
+                )
+                continue
+            if tellings[position].observed_at is None:
+                outcome = msgspec.structs.replace(outcome, observed_at=first)
+            heard[position] = Heard(_redacted(home, outcome), again)
+    return [one for one in heard if one is not None]
+
+
+def _outcome(telling: Telling, workspace: str, now: datetime, source: str, zone: tzinfo | None) -> Outcome:
+    return checked(
+        Outcome(
+            workspace=workspace,
+            trajectory_id=telling.trajectory_id,
+            signal=telling.signal,
+            value=float(telling.value),
+            source=telling.source or source,
+            checker_version=telling.checker_version,
+            step_index=telling.step_index,
+            observed_at=moment(telling.observed_at, zone) if telling.observed_at else now,
+            arrived_at=now,
+            comment=telling.comment,
+        )
+    )
+
+
+def moment(text: str, zone: tzinfo | None = None) -> datetime:
+    """An ISO 8601 time.
+
+    Raises:
+        FlywheelError: when it is none, or tells no zone and none is given.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise FlywheelError(f"{text!r} is no time; write it as in 2026-11-02T14:30:00+01:00") from error
+    if at.tzinfo is None and zone is None:
+        raise FlywheelError(f"{text!r} has no time zone; write it as in 2026-11-02T14:30:00Z or ...+01:00")
+    try:
+        return at if at.tzinfo else at.replace(tzinfo=zone)
+    except (ValueError, OverflowError) as error:
+        raise FlywheelError(f"{text!r} is no time that can be kept: {error}") from error
+
+
+def _redacted(home: Home, outcome: Outcome) -> Outcome:
+    return redactor(home, outcome.workspace).outcome(outcome) if outcome.comment else outcome
+
+
+class Added(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of outcomes: `added`, `already_there`, and `erased`: about what was forgotten, and not kept.
+
+    `unknown` are the ids, of those that were added or there, that no stored trajectory has (yet).
+    """
+
+    added: int
+    already_there: int
+    erased: int
+    unknown: frozenset[str]
+
+
+def append(home: Home, workspace: str, outcomes: Sequence[Outcome], now: datetime) -> Added:
+    """Append outcomes to the ledger, each once; they arrive now."""
+    arrivals = Arrivals(home, workspace)
+    with arrivals.locked():
+        ids = sorted({outcome.trajectory_id for outcome in outcomes})
+        gone = arrivals.erased(ids)
+        kept = [outcome for outcome in outcomes if outcome.trajectory_id not in gone]
+        at = arrivals.moment(now, now)
+        added = arrivals.add_outcomes([msgspec.structs.replace(outcome, arrived_at=at) for outcome in kept])
+        return Added(
+            added=added,
+            already_there=len(kept) - added,
+            erased=len(outcomes) - len(kept),
+            unknown=frozenset(arrivals.new_trajectories(ids)),
+        )
+
+
+def set_aside(home: Home, workspace: str, source: str, bad: Sequence[tuple[int, str, str]], now: datetime) -> int:
+    """Quarantine what is no outcome: (line, error, excerpt) each; returns how many were not there yet."""
+    arrivals = Arrivals(home, workspace)
+    with arrivals.locked():
+        at = arrivals.moment(now, now)
+        clean = redactor(home, workspace)
+        return arrivals.add_quarantined(
+            [
+                Quarantined(
+                    workspace=workspace,
+                    source=source,
+                    line=line,
+                    error=clean.text(error),
+                    excerpt=clean.text(excerpt),
+                    arrived_at=at,
+                )
+                for line, error, excerpt in bad
+            ]
+        )
 
 
 def tell(
@@ -51,6 +219,6 @@ def tell(
             arrived_at=arrivals.moment(now, now),
             comment=comment,
         )
-        outcome = Redactor().outcome(checked(outcome))
+        outcome = _redacted(home, checked(outcome))
         arrivals.add_outcomes([outcome])
     return outcome

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flywheel.cli import app
-from flywheel.cli.output import Json, emit, say, table
+from flywheel.cli.output import Json, emit, fail, progress, say, table
 from flywheel.outcomes import policy as policies
 from flywheel.schema import FlywheelError
 from flywheel.settings import home
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from flywheel.outcomes.explain import Explanation
 
 outcomes_app = typer.Typer(help="Outcomes: the ledger, and the verdicts it gives.", no_args_is_help=True)
@@ -142,6 +144,80 @@ def lag(
         table(heading, [name.replace("_", " ") for name in of.column_names], cells)
     if plot is not None:
         say(f"drawn: {plot}")
+
+
+@outcomes_app.command("import")
+def import_file(
+    path: Annotated[Path, typer.Argument(help="A .csv or .tsv file with a header, or JSON Lines.")],
+    workspace: Annotated[str, typer.Option("--workspace", "-w", help="The workspace to write to.")],
+    columns: Annotated[
+        list[str] | None, typer.Option("--map", help="COLUMN=FIELD, for a column that does not bear its field's name.")
+    ] = None,
+    signal: Annotated[str, typer.Option(help="The signal of rows that name none.")] = "",
+    source: Annotated[str, typer.Option(help="Who says so, in rows that name nobody; 'file' unless given.")] = "",
+    timezone: Annotated[
+        str, typer.Option(help="Where times without a zone were written: UTC, Europe/Berlin, ...")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check all of it, and store nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Import outcomes from a file: each once, however often it is read; malformed rows go to quarantine.
+
+    Columns: trajectory_id, signal, value; source, checker_version, step_index, observed_at, comment, key.
+    Ends with 1 where not one row could be read.
+
+    Example: flywheel outcomes import verdicts.csv --workspace support
+
+    Example: flywheel outcomes import nps.csv -w support --map id=trajectory_id --map score=value --signal nps --dry-run
+    """
+    from flywheel.capture import outcome_files
+
+    pairs = [pair.rpartition("=") for pair in columns or []]
+    if any(not column or not field for column, _, field in pairs):
+        raise typer.BadParameter("write it as COLUMN=FIELD", param_hint="--map")
+    size = path.stat().st_size if path.is_file() else 0
+    with progress() as display:
+        bar = display.add_task("import (bytes)", total=size)
+        report = outcome_files.load(
+            home(),
+            path,
+            workspace,
+            columns={column: field for column, _, field in pairs},
+            signal=signal,
+            source=source,
+            zone=_zone(timezone) if timezone else None,
+            dry_run=dry_run,
+            progress=lambda done: display.update(bar, completed=done),
+        )
+    if json:
+        emit(report)
+    else:
+        shown = ["rows", "added", "already_there", "erased", "quarantined"]
+        title = f"{path.name}, nothing stored" if dry_run else f"imported {path.name} into {workspace}"
+        table(title, [name.replace("_", " ") for name in shown], [[getattr(report, name) for name in shown]])
+        said = ", ".join(f"{count} {name}" for name, count in report.signals.items())
+        say(f"signals: {said or 'none'}")
+        if report.ignored_columns:
+            say(f"not read: {', '.join(report.ignored_columns)}")
+        for line, error in report.errors:
+            say(f"line {line}: {error}")
+    if report.unknown_trajectories:
+        say(
+            f"{report.unknown_trajectories} trajectories are not stored (yet): "
+            "what was told of them is kept, and counts when they come"
+        )
+    if report.rows and report.rows == report.quarantined:
+        fail(f"none of the {report.rows} rows could be read")
+        raise typer.Exit(1)
+
+
+def _zone(name: str) -> ZoneInfo:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise FlywheelError(f"there is no time zone {name!r}; write it as UTC or Europe/Berlin") from error
 
 
 def _print_explanation(of: Explanation) -> None:

@@ -83,3 +83,24 @@ def test_lag_for_people(stored):
     result = cli.invoke(app, ["outcomes", "lag", "--workspace", "w"])
     assert result.exit_code == 0, result.output
     assert "what revisions changed" in result.stdout
+
+
+def test_a_file_of_outcomes_is_imported(stored, tmp_path):
+    path = tmp_path / "verdicts.csv"
+    path.write_text("id,stars\na,5\nb,none\nz,4\n")
+    asked = ["outcomes", "import", str(path), "-w", "w", "--map", "id=trajectory_id", "--map", "stars=value"]
+    tried = cli.invoke(app, [*asked, "--signal", "stars", "--dry-run"])
+    assert "line 3" in tried.stderr
+    result = cli.invoke(app, [*asked, "--signal", "stars", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert [report[n] for n in ("rows", "added", "quarantined", "unknown_trajectories")] == [3, 2, 1, 1]
+    shown = cli.invoke(app, ["outcomes", "show", "w", "--trajectory", "a", "--json"])
+    assert ["stars", 5.0] in [[fact["signal"], fact["value"]] for fact in json.loads(shown.stdout)["facts"]]
+
+
+def test_a_file_that_holds_no_outcome_ends_with_one(stored, tmp_path):
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text("{}\n")
+    assert cli.invoke(app, ["outcomes", "import", str(path), "-w", "w"]).exit_code == 1
+    assert cli.invoke(app, ["outcomes", "import", str(path), "-w", "w", "--map", "x"]).exit_code == 2
