@@ -41,11 +41,13 @@ class Writer:
 
     A thread of its own writes and flushes; what is put while it does is flushed together. A journal that is full or
     old (`journal.ROTATE`, `ROTATE_AGE`), or that a disk failed under, gives way to a new one with what is put next,
-    so what one `put` holds stands in one file. After a fork the child begins anew, with what it is given itself.
+    so what one `put` holds stands in one file; one that is not `rotating` is given up only when the disk fails. After
+    a fork the child begins anew, with what it is given itself.
     """
 
-    def __init__(self, home: Home, workspace: str) -> None:
+    def __init__(self, home: Home, workspace: str, *, rotating: bool = True) -> None:
         workspaces.require(home, workspace)
+        self._rotating = rotating
         self._folder = home.journals / workspace
         self._fresh()
         _WRITERS.add(self)
@@ -54,6 +56,11 @@ class Writer:
     def file(self) -> str:
         """The name of the journal that what is put now goes to, unless it is full or old."""
         return f"{self._name}.jsonl"
+
+    @property
+    def old(self) -> bool:
+        """Whether its journal has grown so large or so old that it should give way to a new one."""
+        return self._size > journal.ROTATE or time.monotonic() - self._began > ROTATE_AGE
 
     def put(self, events: Sequence[Event], *, into: str | None = None) -> Future[str]:
         """Have events written, all or none.
@@ -71,7 +78,7 @@ class Writer:
         with self._changed:
             if self._closed:
                 raise FlywheelError("nothing of this was recorded: the writer is closed")
-            if self._size > journal.ROTATE or time.monotonic() - self._began > ROTATE_AGE:
+            if self._rotating and self.old:
                 self._begin()
             if into not in (None, self.file):
                 raise Moved(into)
@@ -143,7 +150,7 @@ class Writer:
             while not self._waiting:
                 if self._closed:
                     return []
-                left = self._began + ROTATE_AGE - time.monotonic()
+                left = self._began + ROTATE_AGE - time.monotonic() if self._rotating else threading.TIMEOUT_MAX
                 if held and left <= 0:
                     self._begin()
                 if held and held.path.name != self.file:
