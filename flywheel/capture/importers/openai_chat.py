@@ -17,10 +17,10 @@ NAME = "openai-chat"
 
 
 class Conversation(About, kw_only=True):
-    """One line. Only `messages` must be there."""
+    """One line. Only `messages` must be there; TRL's rows have `tools` as JSON text."""
 
     messages: list[dict[str, Any]]
-    tools: tuple[dict[str, Any], ...] = ()
+    tools: list[dict[str, Any]] | str = ""
     functions: tuple[dict[str, Any], ...] = ()
     provider: str | None = None
 
@@ -42,5 +42,6 @@ def _make(raw: Any, origin: Origin) -> Made:
     said = msgspec.convert(raw, Conversation)
     if not said.messages:
         raise ValueError("the conversation has no messages")
-    tools = said.tools or [chat.function(function) for function in said.functions]
+    listed = msgspec.json.decode(said.tools or "[]") if isinstance(said.tools, str) else said.tools
+    tools = msgspec.convert(listed, list[dict[str, Any]]) or [chat.function(function) for function in said.functions]
     return made(said, origin, chat.steps(said.messages), tools, said.provider or "")
