@@ -59,7 +59,7 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
                     if isinstance(span, Refused):
                         refused = True
                         yield Bad(piece.line, f"record {index}, {span.error}", span.excerpt, piece.end)
-                    else:
+                    elif span:
                         seen = traces.setdefault(span.trace, Seen(piece.line, excerpt))
                         seen.places.append(_set_by(aside, span))
             except REFUSED as error:

@@ -27,11 +27,11 @@ class Refused(msgspec.Struct, frozen=True):
     excerpt: str
 
 
-def read(raw: Any, alone: str = "") -> Iterator[Span | Refused]:
+def read(raw: Any, alone: str = "") -> Iterator[Span | Refused | None]:
     """The spans and GenAI events of a request, or the one that a document is; `alone` names what has no name.
 
-    An event is a span of which nothing else is known; log records that are no GenAI events are passed over. Raises
-    ValueError where there is neither.
+    An event is a span of which nothing else is known; a log record that is no GenAI event is None. Raises ValueError
+    where there is neither.
     """
     if not isinstance(raw, dict):
         raise ValueError("neither an OTLP request nor a span")
@@ -55,7 +55,7 @@ Make = Callable[[dict[str, Any], dict[str, Any], str], Span | None]
 
 def _each(
     resources: Any, scopes: tuple[str, ...], items: tuple[str, ...], make: Make, alone: str
-) -> Iterator[Span | Refused]:
+) -> Iterator[Span | Refused | None]:
     for resource in _objects(resources):
         about = resource.get("resource")
         attributes = _attributes(about.get("attributes")) if isinstance(about, dict) else {}
@@ -67,7 +67,7 @@ def _each(
                 yield from _made(make, item, attributes, alone)
 
 
-def _made(make: Make, raw: Any, resource: dict[str, Any], alone: str) -> Iterator[Span | Refused]:
+def _made(make: Make, raw: Any, resource: dict[str, Any], alone: str) -> Iterator[Span | Refused | None]:
     try:
         if not isinstance(raw, dict):
             raise ValueError("not an object")
@@ -76,8 +76,7 @@ def _made(make: Make, raw: Any, resource: dict[str, Any], alone: str) -> Iterato
         name = raw.get("spanId", raw.get("span_id", "")) if isinstance(raw, dict) else ""
         yield Refused(f"span {str(name)[:40]}: {error}", _excerpt(raw))
     else:
-        if made:
-            yield made
+        yield made
 
 
 def _excerpt(raw: Any) -> str:

@@ -1,0 +1,259 @@
+"""OTLP requests: protobuf or JSON in, redacted spans and GenAI events for the journal out, and what was refused.
+
+https://opentelemetry.io/docs/specs/otlp/#otlphttp
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from threading import Lock
+from typing import Any, Literal
+
+import msgspec
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from flywheel.capture.arrivals import Arrivals
+from flywheel.capture.importers import otlp_json, spans
+from flywheel.capture.importers.otlp_json import REFUSED, Refused, moment
+from flywheel.capture.importers.records import EXCERPT
+from flywheel.capture.importers.spans import Span
+from flywheel.capture.redact import Redactor
+from flywheel.schema import FlywheelError, Quarantined
+from flywheel.settings import Home
+
+Kind = Literal["traces", "logs"]
+FAILED = 2  # STATUS_CODE_ERROR
+REMEMBERED = 10_000  # spans whose events may still come, with the placeholders that were given in them
+# What a redactor sees first it numbers first. A history must be numbered alike in each call that repeats it, so
+# attributes go in the order in which they are said, and what differs from call to call comes last.
+SPOKEN = (
+    ("gen_ai.system_instructions",),
+    ("gen_ai.input.messages", "gen_ai.prompt", "llm.input_messages", "ai.prompt", "input.value"),
+    ("gen_ai.output.messages", "gen_ai.completion", "llm.output_messages", "ai.response", "output.value"),
+)
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request held: spans to keep, redacted; what was refused, redacted; and how many log records say nothing
+    of a model."""
+
+    spans: list[Span]
+    refused: list[Refused]
+    passed_over: int = 0
+
+
+class Receiver:
+    """Reads the requests of one workspace, from any number of threads; `redactor` makes one for each span.
+
+    Events that are logged apart from their span share its redactor, however many requests they come in.
+    """
+
+    def __init__(self, redactor: Callable[[], Redactor]) -> None:
+        self._redactor = redactor
+        self._open: OrderedDict[tuple[str, str], Redactor] = OrderedDict()
+        self._lock = Lock()
+
+    def take(self, kind: Kind, data: bytes, *, as_json: bool) -> Taken:
+        """What a body of one of the two kinds holds. Raises FlywheelError where it is no such request."""
+        found = _from_json(kind, data) if as_json else _from_protobuf(kind, data)
+        kept: list[Span] = []
+        refused: list[Refused] = []
+        passed_over = 0
+        for one in found:
+            if one is None:
+                passed_over += 1
+                continue
+            if isinstance(one, Refused):
+                refused.append(self._told(one))
+                continue
+            try:
+                kept.append(self._kept(one))
+            except REFUSED as error:
+                excerpt = _json([one.name, one.attributes, one.events])[:EXCERPT]
+                refused.append(self._told(Refused(f"span {one.id[:40]}: {error}", excerpt)))
+        return Taken(spans=kept, refused=refused, passed_over=passed_over)
+
+    def _kept(self, span: Span) -> Span:
+        if not span.trace or not span.id:
+            raise ValueError("it names no trace or no span")
+        span = spans.kept(span)
+        spans.calls(span)  # raises where its messages cannot be read: who sent it is told at once
+        made = _redacted(span, self._shared(span) if span.logged_at else self._redactor())
+        msgspec.json.encode(made)  # raises for numbers that JSON does not have
+        return made
+
+    def _told(self, refused: Refused) -> Refused:
+        redactor = self._redactor()
+        return Refused(redactor.text(refused.error), redactor.text(refused.excerpt))
+
+    def _shared(self, span: Span) -> Redactor:
+        with self._lock:
+            redactor = self._open.setdefault((span.trace, span.id), self._redactor())
+            self._open.move_to_end((span.trace, span.id))
+            if len(self._open) > REMEMBERED:
+                self._open.popitem(last=False)
+            return redactor
+
+
+def _redacted(span: Span, redactor: Redactor) -> Span:
+    """A span without secrets in any of its texts."""
+    order = sorted(span.attributes, key=_spoken)
+    attributes = {name: _clean(name, span.attributes[name], redactor) for name in order}
+    return msgspec.structs.replace(
+        span,
+        name=redactor.text(span.name),
+        attributes={redactor.text(name): attributes[name] for name in span.attributes},
+        events=[
+            (redactor.text(name), {redactor.text(k): _clean(k, v, redactor) for k, v in said.items()})
+            for name, said in span.events
+        ],
+        error=redactor.text(span.error),
+        resource={redactor.text(k): _clean(k, v, redactor) for k, v in span.resource.items()},
+    )
+
+
+def _spoken(name: str) -> int:
+    return next((rank for rank, names in enumerate(SPOKEN) if name.startswith(names)), len(SPOKEN))
+
+
+def _clean(name: str, value: Any, redactor: Redactor) -> Any:
+    """A value without secrets; its name may tell that it is one."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        return redactor.text(value)
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, str):
+        return next(iter(msgspec.json.decode(redactor.json(_json({name: value}))).values()))
+    return msgspec.json.decode(redactor.json(_json(value)))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _from_json(kind: Kind, data: bytes) -> list[Span | Refused | None]:
+    names = ("resourceSpans", "resource_spans") if kind == "traces" else ("resourceLogs", "resource_logs")
+    try:
+        raw = _decoded(data)
+        if not isinstance(raw, dict):
+            raise ValueError("it is not an object")
+        told = {name: raw[name] for name in names if name in raw}
+        return list(otlp_json.read(told)) if told else []
+    except REFUSED as error:
+        raise FlywheelError(f"this is no OTLP request for {kind} in JSON: {error}") from error
+
+
+def _decoded(data: bytes) -> Any:
+    """JSON; half of a character that was cut apart, as JavaScript writes it, becomes a question mark."""
+    try:
+        return msgspec.json.decode(data)
+    except ValueError:
+        if b"\\ud" not in data and b"\\uD" not in data:
+            raise
+        return msgspec.json.decode(_json(json.loads(data)).encode("utf-8", "replace"))
+
+
+def _from_protobuf(kind: Kind, data: bytes) -> list[Span | Refused | None]:
+    try:
+        if kind == "traces":
+            return list(_traces(ExportTraceServiceRequest.FromString(data)))
+        return list(_logs(ExportLogsServiceRequest.FromString(data)))
+    except DecodeError as error:
+        raise FlywheelError(f"this is no OTLP request for {kind} in protobuf: {error}") from error
+
+
+def _traces(request: ExportTraceServiceRequest) -> Iterator[Span | Refused]:
+    for resource in request.resource_spans:
+        about = _attributes(resource.resource.attributes)
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                try:
+                    yield Span(
+                        trace=_id(span.trace_id, 16, "trace_id"),
+                        id=_id(span.span_id, 8, "span_id"),
+                        parent=span.parent_span_id.hex() or None,
+                        name=span.name,
+                        attributes=_attributes(span.attributes),
+                        events=[(event.name, _attributes(event.attributes)) for event in span.events],
+                        started_at=moment(span.start_time_unix_nano),
+                        ended_at=moment(span.end_time_unix_nano),
+                        failed=span.status.code == FAILED,
+                        error=span.status.message,
+                        resource=about,
+                    )
+                except REFUSED as error:
+                    yield Refused(f"span {span.span_id.hex()[:40]}: {error}", _excerpt(span))
+
+
+def _logs(request: ExportLogsServiceRequest) -> Iterator[Span | Refused | None]:
+    for resource in request.resource_logs:
+        about = _attributes(resource.resource.attributes)
+        for scope in resource.scope_logs:
+            for record in scope.log_records:
+                try:
+                    attributes = _attributes(record.attributes)
+                    yield spans.event(
+                        record.event_name or str(attributes.get("event.name", "")),
+                        attributes,
+                        _plain(record.body),
+                        trace=record.trace_id.hex(),
+                        id=record.span_id.hex(),
+                        at=moment(record.time_unix_nano or record.observed_time_unix_nano),
+                        resource=about,
+                    )
+                except REFUSED as error:
+                    yield Refused(f"log record: {error}", _excerpt(record))
+
+
+def _id(value: bytes, length: int, what: str) -> str:
+    if len(value) != length or not any(value):
+        raise ValueError(f"its {what} is not {length} bytes that are not all zero")
+    return value.hex()
+
+
+def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:
+    return {pair.key: _plain(pair.value) for pair in pairs}
+
+
+def _plain(value: Any) -> Any:
+    """A typed value as a plain one; bytes as the text that OTLP's JSON has for them."""
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    if kind == "array_value":
+        return [_plain(item) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return _attributes(value.kvlist_value.values)
+    if kind == "bytes_value":
+        return base64.b64encode(value.bytes_value).decode()
+    return getattr(value, kind)
+
+
+def _excerpt(message: Message) -> str:
+    return str(message)[:EXCERPT]
+
+
+def set_aside(home: Home, workspace: str, kind: Kind, refused: Sequence[Refused], now: datetime) -> None:
+    """Put what was refused into the quarantine; the same input again adds nothing."""
+    arrivals = Arrivals(home, workspace)
+    with arrivals.locked():
+        at = arrivals.moment(now, now)
+        arrivals.add_quarantined(
+            [
+                Quarantined(
+                    workspace=workspace,
+                    source=f"otlp/{kind}",
+                    line=None,
+                    error=one.error,
+                    excerpt=one.excerpt,
+                    arrived_at=at,
+                )
+                for one in refused
+            ]
+        )
