@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 from flywheel.schema import FlywheelError
 from flywheel.server import describing, errors
 from flywheel.server.config import Config
+from flywheel.server.limits import Limits
+from flywheel.server.outermost import Outermost
 from flywheel.server.running import Running
 from flywheel.settings import Home
 
@@ -32,7 +34,11 @@ def create_app(home: Home, config: Config | None = None) -> FastAPI:
             for status, text in errors.STATUSES.items()
         },
     )
-    app.state.running = Running(home, config or Config())
+    config = config or Config()
+    app.state.running = Running(home, config)
+    # The last one added is the outermost.
+    app.add_middleware(Limits, config=config)
+    app.add_middleware(Outermost)
     for error in (FlywheelError, RequestValidationError, HTTPException):
         app.add_exception_handler(error, errors.refused)
     for name in ROUTERS:

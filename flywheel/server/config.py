@@ -48,6 +48,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     burst: int = 2000
     concurrent: int = 1024
     concurrent_each: int = 256
+    held_bytes: int = 2**30
+    write_s: float = 60.0
 
 
 def load(path: Path) -> Config:

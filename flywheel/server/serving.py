@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from flywheel.server.config import Config
+from flywheel.server.connection import with_settings
 
 
 def options(config: Config) -> dict[str, Any]:
     """How uvicorn is set up: fast, silent about paths and queries, and patient with answers under way when it stops."""
     return {
-        "http": "httptools",
+        "http": with_settings(config),
         "loop": "uvloop",
         "ws": "none",
         "lifespan": "on",
