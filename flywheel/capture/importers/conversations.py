@@ -176,6 +176,18 @@ def _results(last: Call, waiting: list[Result]) -> list[tuple[str | None, Result
     return found
 
 
+def digests(messages: Iterable[dialects.Message], before: bytes = b"") -> list[bytes]:
+    """A digest of each beginning of a conversation, that goes on from what `before` is the digest of.
+
+    SHA-256 of the digest before and of what makes two messages one: equal digests, equal conversations up to there.
+    """
+    found = []
+    for message in messages:
+        before = hashlib.sha256(before + _key(message).encode("utf-8", "surrogatepass")).digest()
+        found.append(before)
+    return found
+
+
 def _key(message: dialects.Message) -> str:
     """What makes two messages one: who said and did what. Ids, names and thoughts are not repeated faithfully."""
     calls = [c["function"] for c in message.get("tool_calls") or ()]
