@@ -79,7 +79,7 @@ class _Cut:
         users = [index for index, step in enumerate(steps) if step.role == "user"]
         turns = [index for index, step in enumerate(steps) if step.role == "assistant"]
         self.opening = users[0] + 1 if users else (turns or [len(steps)])[0]
-        self.groups = _groups(steps, self.opening)
+        self.groups = groups(steps, self.opening)
 
     @cached_property
     def tokens(self) -> list[int]:
@@ -173,7 +173,7 @@ class _Cut:
         return range(self.groups[start][0], self.groups[end - 1][1]) if end > start else range(0)
 
 
-def _groups(steps: Sequence[Step], first: int) -> list[tuple[int, int]]:
+def groups(steps: Sequence[Step], first: int) -> list[tuple[int, int]]:
     """Ranges of steps that stay together: an assistant's with the tool results behind it, any other alone."""
     ranges: list[tuple[int, int]] = []
     for index in range(first, len(steps)):
