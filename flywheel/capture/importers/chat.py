@@ -42,6 +42,7 @@ class Message(msgspec.Struct):
     function_call: Function | None = None
     tool_call_id: str | None = None
     name: str | None = None
+    is_error: bool | None = None  # as Anthropic marks a result
 
 
 def steps(messages: Sequence[dict[str, Any]], *, errors: tuple[str, ...] = ()) -> tuple[Step, ...]:
@@ -66,7 +67,7 @@ def _step(raw: dict[str, Any], message: Message, calls: Calls, errors: tuple[str
     call_id = tool_name = is_error = None
     if role == "tool":
         call_id, tool_name = calls.answered(message.tool_call_id, message.name)
-        is_error = (content or "").startswith(errors) if errors else None
+        is_error = (content or "").startswith(errors) if errors else message.is_error
     elif message.name:
         about["name"] = message.name
     return Step(

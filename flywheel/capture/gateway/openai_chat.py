@@ -1,0 +1,184 @@
+"""OpenAI chat completions, and what vLLM, SGLang, Ollama and others add: https://platform.openai.com/docs/api-reference/chat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flywheel.capture.gateway import interface
+from flywheel.capture.gateway.interface import Answered, Asked, count, kept, objects, text
+from flywheel.capture.gateway.sse import Event
+from flywheel.capture.importers import chat, dialects
+from flywheel.capture.importers.dialects import Message
+
+NAME: str = "chat.completions"
+DONE = b"[DONE]"
+# Members of a delta that say again what it was said before, rather than go on with it.
+REPEATED = frozenset({"role", "id", "type", "object", "index", "format", "expires_at"})
+
+
+def asked(body: dict[str, Any]) -> Asked:
+    """What a request asks."""
+    tools = [chat.function(t) for t in objects(body.get("functions"))] + [_tool(t) for t in objects(body.get("tools"))]
+    return Asked(
+        messages=interface.readable([_message(m) for m in objects(body.get("messages"))]),
+        tools=tools,
+        model=text(body.get("model")),
+        parameters=kept(body, "messages", "tools", "functions", "model"),
+    )
+
+
+def answered(body: dict[str, Any]) -> Answered:
+    """What an answer says: one for each choice, in the order of their indexes."""
+    choices = sorted(objects(body.get("choices")), key=lambda choice: count(choice.get("index")) or 0)
+    usage = interface.within(body, "usage")
+    common = {"response_id": body.get("id"), "usage": usage or None}
+    common |= kept(body, "id", "object", "created", "model", "choices", "usage", "error")
+    error = interface.failure(body) if body.get("error") else ""
+    return Answered(
+        answers=[interface.readable([_said(choice)]) for choice in choices],
+        details=[_details(choice, common) for choice in choices],
+        id=text(body.get("id")),
+        model=text(body.get("model")),
+        prompt_tokens=count(usage.get("prompt_tokens")),
+        completion_tokens=count(usage.get("completion_tokens")),
+        state="failed" if error else "completed",
+        error=error,
+    )
+
+
+def stream() -> Stream:
+    """An answer that will come in events."""
+    return Stream()
+
+
+class Stream:
+    """Chunks of a completion, put together as the whole that would have come without a stream."""
+
+    def __init__(self) -> None:
+        self._body: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._calls: dict[int, _Calls] = {}
+        self._done = False
+
+    def take(self, event: Event) -> bool:
+        """Take in a chunk."""
+        if event.data.strip() == DONE:
+            self._done = True
+            return True
+        chunk = interface.decoded(event.data)
+        if isinstance(chunk, dict):
+            for choice in objects(chunk.get("choices")):
+                self._choice(choice)
+            self._body.update((k, v) for k, v in chunk.items() if k != "choices" and v is not None)
+        return False
+
+    def answered(self) -> Answered:
+        """What has come so far; whole once every choice has said why it ended."""
+        for index, calls in self._calls.items():
+            self._choices[index]["message"]["tool_calls"] = calls.made()
+        said = answered({**self._body, "choices": list(self._choices.values())})
+        whole = self._done or (bool(self._choices) and all(c.get("finish_reason") for c in self._choices.values()))
+        return said if whole or said.error else interface.partial(said)
+
+    def _choice(self, chunk: dict[str, Any]) -> None:
+        index = count(chunk.get("index")) or 0
+        choice = self._choices.setdefault(index, {"index": index, "message": {"role": "assistant"}})
+        # Some upstreams send a whole message at the end, or instead of deltas.
+        delta = chunk.get("delta") or chunk.get("message")
+        if isinstance(delta, dict):
+            if calls := objects(delta.get("tool_calls")):
+                self._calls.setdefault(index, _Calls()).take(calls)
+            _merge(choice["message"], {k: v for k, v in delta.items() if k != "tool_calls"})
+        _merge(choice, {k: v for k, v in chunk.items() if k not in ("index", "delta", "message", "finish_reason")})
+        if chunk.get("finish_reason"):
+            choice["finish_reason"] = chunk["finish_reason"]
+
+
+class _Calls:
+    """The calls of one choice, from parts that may come in any order."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[int, int, dict[str, Any]]] = []  # by index, then in order of coming
+
+    def take(self, deltas: list[dict[str, Any]]) -> None:
+        for delta in deltas:
+            call = self._call(delta)
+            if delta.get("id"):
+                call["id"] = delta["id"]
+            _merge(call, {k: v for k, v in delta.items() if k not in ("id", "index", "function")})
+            function = delta.get("function")
+            if isinstance(function, dict):
+                into = call.setdefault("function", {"name": "", "arguments": ""})
+                name, arguments = text(function.get("name")), function.get("arguments")
+                if name != into["name"]:  # some repeat it with every part
+                    into["name"] += name
+                if arguments is not None:
+                    into["arguments"] += dialects.as_text(arguments)
+
+    def made(self) -> list[dict[str, Any]]:
+        return [call for _, _, call in sorted(self._made, key=lambda made: made[:2])]
+
+    def _call(self, delta: dict[str, Any]) -> dict[str, Any]:
+        """The call that a part goes on with. Under one index, another id is another call (as Gemini has it)."""
+        id, index = delta.get("id"), count(delta.get("index"))
+        for at, _, call in reversed(self._made):
+            if (index is None or at == index) and (not id or call.get("id") in (None, id)):
+                return call
+        call: dict[str, Any] = {}
+        self._made.append((len(self._made) if index is None else index, len(self._made), call))
+        return call
+
+
+def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Go on with what was said: texts and lists are lengthened, objects merged, the rest replaced."""
+    for key, value in delta.items():
+        old = into.get(key)
+        if value is None:
+            continue
+        if isinstance(old, str) and isinstance(value, str) and key not in REPEATED:
+            into[key] = old + value
+        elif isinstance(old, list) and isinstance(value, list):
+            old += value
+        elif isinstance(old, dict) and isinstance(value, dict):
+            _merge(old, value)
+        elif isinstance(value, list):
+            into[key] = list(value)
+        elif isinstance(value, dict):
+            into[key] = {}
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _said(choice: dict[str, Any]) -> Message:
+    message = choice.get("message")
+    return {**_message(message if isinstance(message, dict) else {}), "role": "assistant"}
+
+
+def _details(choice: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    return kept({**common, **kept(choice, "index", "message", "delta")})
+
+
+def _message(raw: dict[str, Any]) -> Message:
+    """A message with its text as text, and calls of custom tools as calls of functions."""
+    message = {k: v for k, v in raw.items() if v is not None and k not in ("cache_control", "content")}
+    message["content"] = (
+        interface.joined(raw["content"]) if isinstance(raw.get("content"), list) else raw.get("content")
+    )
+    if message.get("tool_calls") == []:
+        del message["tool_calls"]
+    elif isinstance(calls := message.get("tool_calls"), list):
+        message["tool_calls"] = [_call(call) for call in calls]
+    return message
+
+
+def _call(call: Any) -> Any:
+    if isinstance(call, dict) and isinstance(custom := call.get("custom"), dict):
+        function = {"name": text(custom.get("name")), "arguments": dialects.as_text(custom.get("input") or "")}
+        return {**kept(call, "custom"), "function": function}
+    return call
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    custom = tool.get("custom")
+    return {"type": "custom", "function": custom} if isinstance(custom, dict) else chat.function(tool)

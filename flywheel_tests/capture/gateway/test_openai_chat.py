@@ -1,0 +1,164 @@
+"""Chat completions: requests and answers, whole and in chunks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from flywheel.capture.gateway import openai_chat
+from flywheel.capture.gateway.interface import Answered
+from flywheel.capture.gateway.sse import Event
+from flywheel.capture.importers import chat
+from flywheel_tests.server import upstream
+from flywheel_tests.server.upstream import Say
+
+CALL = ("call_1", "get_weather", '{"city": "Paris"}')
+OTHER = ("call_2", "get_time", "{}")
+
+
+def streamed(chunks: list[dict[str, Any]], *, done: bool = True) -> Answered:
+    stream = openai_chat.stream()
+    for chunk in chunks:
+        assert not stream.take(Event(b"", json.dumps(chunk).encode()))
+    if done:
+        assert stream.take(Event(b"", b"[DONE]"))
+    return stream.answered()
+
+
+def deltas(*found: dict[str, Any], **choice: Any) -> list[dict[str, Any]]:
+    return [{"id": "c", "choices": [{"index": 0, "delta": delta, **choice}]} for delta in found]
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        [Say(text="Hello there.")],
+        [Say(text="One"), Say(text="Two", thought="Twice."), Say(text="Three")],
+        [Say(thought="Look it up.", calls=(CALL, OTHER))],
+        [Say(text="Looking.", calls=(CALL,)), Say(text="No.")],
+        [Say(text="")],
+    ],
+)
+def test_a_stream_says_what_the_whole_says(says: list[Say]) -> None:
+    whole = openai_chat.answered(upstream.chat_whole(says, system_fingerprint="fp"))
+    parts = streamed(upstream.chat_chunks(says, system_fingerprint="fp"))
+
+    assert [chat.steps(answer) for answer in parts.answers] == [chat.steps(answer) for answer in whole.answers]
+    assert parts.details == whole.details
+    assert (parts.id, parts.model, parts.state) == (whole.id, whole.model, "completed")
+    assert (parts.prompt_tokens, parts.completion_tokens) == upstream.USAGE
+
+
+def test_a_request() -> None:
+    asked = openai_chat.asked(
+        {
+            "model": "gpt",
+            "messages": [
+                {"role": "developer", "content": [{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}]},
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"type": "custom", "id": "a", "custom": {"name": "sh", "input": "ls"}}],
+                },
+                {"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "a.txt"}]},
+            ],
+            "tools": [{"type": "custom", "custom": {"name": "sh"}}],
+            "functions": [{"name": "old"}],
+            "temperature": 0,
+            "stream": True,
+        }
+    )
+
+    assert asked.messages == [
+        {"role": "developer", "content": "Be\nbrief."},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"type": "custom", "id": "a", "function": {"name": "sh", "arguments": "ls"}}],
+        },
+        {"role": "tool", "tool_call_id": "a", "content": "a.txt"},
+    ]
+    assert asked.tools == [
+        {"type": "function", "function": {"name": "old"}},
+        {"type": "custom", "function": {"name": "sh"}},
+    ]
+    assert asked.parameters == {"temperature": 0, "stream": True}
+
+
+def test_what_is_no_message_stays_as_text() -> None:
+    asked = openai_chat.asked({"messages": [{"role": "robot", "content": "hi"}]})
+
+    assert asked.messages == [{"role": "user", "content": '{"role":"robot","content":"hi"}', "malformed": True}]
+    assert chat.steps(asked.messages)[0].content == '{"role":"robot","content":"hi"}'
+
+
+def test_token_ids_and_log_probabilities_are_kept() -> None:
+    chunks: list[dict[str, Any]] = [
+        {"id": "c", "prompt_token_ids": [1, 2], "choices": [{"index": 0, "delta": {"role": "assistant"}}]},
+        *deltas({"content": "Hi"}, token_ids=[5], logprobs={"content": [{"token": "Hi", "logprob": -0.5}]}),
+        *deltas({"content": "!"}, token_ids=[6, 7], logprobs={"content": [{"token": "!", "logprob": -0.1}]}),
+        *deltas({}, finish_reason="stop", matched_stop=7),
+    ]
+
+    (details,) = streamed(chunks).details
+
+    assert details == {
+        "response_id": "c",
+        "prompt_token_ids": [1, 2],
+        "token_ids": [5, 6, 7],
+        "logprobs": {"content": [{"token": "Hi", "logprob": -0.5}, {"token": "!", "logprob": -0.1}]},
+        "finish_reason": "stop",
+        "matched_stop": 7,
+    }
+
+
+def test_a_call_under_the_index_of_another_is_told_by_its_id() -> None:
+    def call(id: str, name: str, arguments: str) -> dict[str, Any]:
+        return {"tool_calls": [{"index": 0, "id": id, "function": {"name": name, "arguments": arguments}}]}
+
+    chunks = deltas(call("a", "f", '{"x"'), call("a", "f", ":1}"), call("b", "g", "{}"))
+
+    assert [(c["id"], c["function"]) for c in streamed(chunks).answers[0][0]["tool_calls"]] == [
+        ("a", {"name": "f", "arguments": '{"x":1}'}),
+        ("b", {"name": "g", "arguments": "{}"}),
+    ]
+
+
+def test_calls_without_an_index_come_in_order() -> None:
+    call = {"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": {"x": 1}}}]}
+    next = {"tool_calls": [{"id": "b", "function": {"name": "g", "arguments": "{}"}}]}
+
+    calls = streamed(deltas(call, next)).answers[0][0]["tool_calls"]
+
+    assert [c["function"]["arguments"] for c in calls] == ['{"x":1}', "{}"]
+
+
+def test_the_older_function_call_a_refusal_and_a_voice() -> None:
+    (message,) = streamed(
+        deltas(
+            {"role": "assistant", "function_call": {"name": "f", "arguments": "{"}},
+            {"function_call": {"arguments": "}"}},
+            {"refusal": "I "},
+            {"refusal": "won't."},
+            {"audio": {"id": "au", "data": "AA", "expires_at": 1}},
+            {"audio": {"id": "au", "data": "BB", "expires_at": 1}},
+        )
+    ).answers[0]
+
+    assert message["function_call"] == {"name": "f", "arguments": "{}"}
+    assert message["refusal"] == "I won't."
+    assert message["audio"] == {"id": "au", "data": "AABB", "expires_at": 1}
+
+
+def test_what_breaks_off_is_partial_and_an_error_in_the_stream_is_a_failure() -> None:
+    begun = deltas({"role": "assistant", "content": "As far"})
+
+    assert streamed(begun, done=False).state == "partial"
+    assert streamed([*begun, *deltas({}, finish_reason="length")], done=False).state == "completed"
+    failed = streamed([*begun, {"error": {"type": "overloaded", "message": "come again"}}], done=False)
+    assert (failed.state, failed.error) == ("failed", "overloaded: come again")
+    assert failed.answers == [[{"role": "assistant", "content": "As far"}]]
