@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from flywheel.capture import workspaces
-from flywheel.capture.journal import ROTATE, Event, Journal, Told, Whole
+from flywheel.capture.journal import Event, Told, Whole
+from flywheel.capture.opening import Opening
 from flywheel.capture.recording import Recording
-from flywheel.capture.redact import Redactor
+from flywheel.capture.redact import Redactor, redactor
 from flywheel.capture.validity import checked, json_text, of_workspace
+from flywheel.capture.writer import Writer
 from flywheel.schema import FlywheelError, Outcome, Trajectory
 from flywheel.settings import Home
 
@@ -30,9 +35,9 @@ def utc_now() -> datetime:
 class Recorder:
     """Records trajectories and outcomes of one agent into a workspace.
 
-    Each call returns when what it was given is on disk (`batch` and `record` take many at the cost of one flush).
-    Every recorder and every process has a file of its own, so any number may write at the same time; threads may
-    share a recorder. Secrets are replaced before anything is written; `redactions` counts them by kind.
+    Each call returns when what it was given is on disk (`batch` and `record` take many at the cost of one wait).
+    Any number of processes may write at the same time; threads and tasks may share a recorder, and share flushes.
+    Secrets are replaced before anything is written; `redactions` counts them by kind.
 
         recorder = Recorder(home(), "support", agent="desk-bot", agent_version="7")
         with recorder.trajectory(task_id="ticket-812", task_group="refunds", task_type="desk") as t:
@@ -40,6 +45,12 @@ class Recorder:
             t.step(role="assistant", content="On its way.")
             t.outcome("resolved", 1.0, source="checker")
         recorder.outcome(t.id, "reopened", 1.0, source="ticketing")   # days later
+
+    In asyncio, `async with recorder.trajectory(...) as t`, and `await t.astep(...)`. Before a function, each call is a
+    trajectory, and `capture.current()` its recording:
+
+        @recorder.trajectory(task_id=lambda ticket: ticket.id, task_type="desk")
+        def answer(ticket): ...
     """
 
     def __init__(
@@ -57,8 +68,7 @@ class Recorder:
     ) -> None:
         workspaces.require(home, workspace)
         self.redactions: Counter[str] = Counter()
-        self._folder = home.journals / workspace
-        self._clock = clock
+        self._home, self._workspace, self._clock = home, workspace, clock
         self._header = Trajectory(
             id="",
             workspace=workspace,
@@ -69,63 +79,38 @@ class Recorder:
             agent_version=agent_version,
             model=model,
             provider=provider,
-            tools=Redactor().json(json_text(list(tools), "tools")),
+            tools=self.redactor().json(json_text(list(tools), "tools")),
             end_state="partial",
             arrived_at=datetime.min.replace(tzinfo=UTC),
             source=source,
             steps=(),
         )
-        self._open: set[str] = set()
-        self._batches = 0
-        self._journal: Journal | None = None
-        self._lock = threading.RLock()
         self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._open: dict[str, Writer] = {}
+        self._writer: Writer | None = None
+        # All writers that are not closed: those of trajectories that go on, and the one that what begins now goes to.
+        self._writers: set[Writer] = set()
+        self._batches = 0
+        self._pending: list[Future[str]] = []
+        weakref.finalize(self, _give_up, self._writers)
 
-    @contextmanager
     def trajectory(
         self,
         *,
-        task_id: str,
+        task_id: str | Callable[..., str],
         task_group: str = "",
         task_type: str = "",
         id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> Iterator[Recording]:
-        """Record a trajectory: completed when the block ends, failed when it raises (and the exception goes on).
+    ) -> Opening:
+        """A trajectory to record, by `with`, by `async with`, or before a function; `Opening` says how it ends.
 
         `task_group` is the task itself unless given. A trajectory whose id is already stored is not stored again.
         """
-        began = self._now()
-        header = msgspec.structs.replace(
-            self._header,
-            id=id or uuid.uuid4().hex,
-            task_id=task_id,
-            task_group=task_group or task_id,
-            task_type=task_type,
-            started_at=began,
-            arrived_at=began,
-            metadata=json_text(dict(metadata or {}), "metadata"),
+        return Opening(
+            self, task_id=task_id, task_group=task_group, task_type=task_type, id=id, metadata=dict(metadata or {})
         )
-        with self._mine():
-            if header.id in self._open:
-                raise FlywheelError(f"trajectory {header.id} is being recorded already; give each its own id")
-            self._open.add(header.id)
-        recording = None
-        try:
-            recording = Recording(header, write=self._write, clock=self._now, tell=self.outcome)
-            yield recording
-        except BaseException as error:
-            if recording and recording.here and not recording.ended:
-                recording.end("failed", f"{type(error).__name__}: {error}")
-            raise
-        else:
-            if not recording.ended:
-                recording.end("completed")
-        finally:
-            self._open.discard(header.id)
-            if recording:
-                self.redactions += recording.redactor.counts
-            self._rotate()
 
     def outcome(
         self,
@@ -140,9 +125,138 @@ class Recorder:
         comment: str = "",
     ) -> None:
         """Record an outcome of a trajectory, at any time; it was true at `observed_at` (now unless given)."""
-        now = self._now()
-        outcome = Outcome(
-            workspace=self._header.workspace,
+        self.record(
+            outcomes=[
+                self._outcome(trajectory_id, signal, value, source, checker_version, observed_at, step_index, comment)
+            ]
+        )
+
+    async def aoutcome(
+        self,
+        trajectory_id: str,
+        signal: str,
+        value: float,
+        *,
+        source: str = "recorder",
+        checker_version: str = "",
+        observed_at: datetime | None = None,
+        step_index: int | None = None,
+        comment: str = "",
+    ) -> None:
+        """As `outcome`, for a task of asyncio."""
+        await self.arecord(
+            outcomes=[
+                self._outcome(trajectory_id, signal, value, source, checker_version, observed_at, step_index, comment)
+            ]
+        )
+
+    def record(self, trajectories: Sequence[Trajectory] = (), outcomes: Sequence[Outcome] = ()) -> None:
+        """Record complete trajectories and outcomes, all on disk on return at the cost of one flush.
+
+        They are taken as they are: agent, source and `arrived_at` are their own.
+        """
+        self.wait(self._recorded(trajectories, outcomes))
+
+    async def arecord(self, trajectories: Sequence[Trajectory] = (), outcomes: Sequence[Outcome] = ()) -> None:
+        """As `record`, for a task of asyncio."""
+        await asyncio.wrap_future(self._recorded(trajectories, outcomes))
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """One wait for all calls within the block: they are durable when the block ends, not one by one.
+
+        Calls of tasks (`astep` and the like) wait for themselves all the same.
+        """
+        with self._mine():
+            self._batches += 1
+        try:
+            yield
+        finally:
+            with self._mine():
+                self._batches -= 1
+                pending = self._pending if not self._batches else []
+                if pending:
+                    self._pending = []
+            for written in pending:
+                written.result()
+
+    def close(self) -> None:
+        """Give up the journal, so that it can be settled away; the next call begins another one."""
+        with self._mine():
+            if self._open:
+                raise FlywheelError(f"trajectories are being recorded still: {', '.join(sorted(self._open))}")
+            writers, self._writer = list(self._writers), None
+            self._writers.clear()
+        for writer in writers:
+            writer.close()
+
+    def begun(
+        self, task_id: str, task_group: str, task_type: str, id: str | None, metadata: Mapping[str, Any]
+    ) -> Recording:
+        """A recording that has not written anything yet; `leave` it in the end."""
+        began = self.now()
+        header = msgspec.structs.replace(
+            self._header,
+            id=id or uuid.uuid4().hex,
+            task_id=task_id,
+            task_group=task_group or task_id,
+            task_type=task_type,
+            started_at=began,
+            arrived_at=began,
+            metadata=json_text(dict(metadata), "metadata"),
+        )
+        with self._mine():
+            if header.id in self._open:
+                raise FlywheelError(f"trajectory {header.id} is being recorded already; give each its own id")
+            writer = self._writing()
+            recording = Recording(self, header, writer)
+            self._open[header.id] = writer
+            return recording
+
+    def leave(self, recording: Recording) -> None:
+        """Take leave of a recording: nothing will be added to it."""
+        with self._mine():
+            self._open.pop(recording.id, None)
+            self.redactions += recording.redactor.counts
+            self._retire()
+
+    def put(self, writer: Writer, events: Sequence[Event], file: str | None = None) -> Future[str]:
+        """Have events written, to that journal alone where one is named."""
+        return writer.put(events, into=file)
+
+    def wait(self, written: Future[str]) -> None:
+        """Return when it is on disk; within a batch, at once."""
+        with self._mine():
+            if self._batches:
+                self._pending.append(written)
+                return
+        written.result()
+
+    def redactor(self) -> Redactor:
+        """A redactor of what comes into this workspace."""
+        return redactor(self._home, self._workspace)
+
+    def now(self) -> datetime:
+        """The clock's time, in UTC."""
+        now = self._clock()
+        if now.tzinfo is None:
+            raise FlywheelError("the recorder's clock must give times with a time zone, such as datetime.now(UTC)")
+        return now.astimezone(UTC)
+
+    def _outcome(
+        self,
+        trajectory_id: str,
+        signal: str,
+        value: float,
+        source: str,
+        checker_version: str,
+        observed_at: datetime | None,
+        step_index: int | None,
+        comment: str,
+    ) -> Outcome:
+        now = self.now()
+        return Outcome(
+            workspace=self._workspace,
             trajectory_id=trajectory_id,
             signal=signal,
             value=float(value),
@@ -153,71 +267,56 @@ class Recorder:
             arrived_at=now,
             comment=comment,
         )
-        self.record(outcomes=[outcome])
 
-    def record(self, trajectories: Sequence[Trajectory] = (), outcomes: Sequence[Outcome] = ()) -> None:
-        """Record complete trajectories and outcomes, all on disk on return at the cost of one flush.
-
-        They are taken as they are: agent, source and `arrived_at` are their own.
-        """
-        redactors = [Redactor() for _ in (*trajectories, *outcomes)]
+    def _recorded(self, trajectories: Sequence[Trajectory], outcomes: Sequence[Outcome]) -> Future[str]:
+        redactors: list[Redactor] = []
         events: list[Event] = []
-        for redactor, record in zip(redactors, (*trajectories, *outcomes), strict=True):
-            of_workspace(record, self._header.workspace)
+        for record in (*trajectories, *outcomes):
+            of_workspace(record, self._workspace)
+            redactors.append(self.redactor())
             if isinstance(record, Trajectory):
-                events.append(Whole(redactor.trajectory(checked(record))))
+                events.append(Whole(redactors[-1].trajectory(checked(record))))
             else:
-                events.append(Told(redactor.outcome(checked(record))))
-        self._write(events)
-        for redactor in redactors:
-            self.redactions += redactor.counts
-        self._rotate()
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """One flush for all calls within the block: they are durable when the block ends, not one by one."""
-        self._batches += 1
-        try:
-            yield
-        finally:
-            self._batches -= 1
-            with self._mine():
-                if self._journal:
-                    self._journal.sync()
-
-    def close(self) -> None:
-        """Give up the journal, so that it can be settled away; the next call begins another one."""
+                events.append(Told(redactors[-1].outcome(checked(record))))
         with self._mine():
-            if self._open:
-                raise FlywheelError(f"trajectories are being recorded still: {', '.join(sorted(self._open))}")
-            if self._journal:
-                self._journal.close()
-                self._journal = None
+            written = self.put(self._writing(), events)
+            for one in redactors:
+                self.redactions += one.counts
+            self._retire()
+        return written
 
     @contextmanager
     def _mine(self) -> Iterator[None]:
-        """The lock, and a journal of this process: after a fork, the parent's are the parent's."""
+        """The lock, and writers of this process: after a fork, the parent's are the parent's."""
         if self._process != os.getpid():
-            self._process, self._lock, self._open, self._batches = os.getpid(), threading.RLock(), set(), 0
-            if self._journal:
-                self._journal.close()
-                self._journal = None
+            self._process, self._lock, self._batches, self._pending = os.getpid(), threading.RLock(), 0, []
+            self._open, self._writer = {}, None
+            self._writers.clear()
         with self._lock:
             yield
 
-    def _write(self, events: Sequence[Event]) -> None:
-        with self._mine():
-            self._journal = self._journal or Journal(self._folder)
-            self._journal.write(events, sync=not self._batches)
+    def _writing(self) -> Writer:
+        """The writer of what begins now."""
+        if self._writer is None or self._writer.old:
+            self._writer = Writer(self._home, self._workspace, rotating=False)
+            self._writers.add(self._writer)
+        return self._writer
 
-    def _rotate(self) -> None:
-        with self._mine():
-            done = self._journal and (self._journal.size > ROTATE or self._journal.broken)
-            if done and not self._open and not self._batches:
-                self.close()
+    def _retire(self) -> None:
+        """Close the writers that are old and in which nothing goes on, so that they can be settled away."""
+        if self._batches:
+            return
+        for writer in self._writers - set(self._open.values()):
+            if writer is not self._writer or writer.old:
+                self._writers.discard(writer)
+                if writer is self._writer:
+                    self._writer = None
+                # It writes what waits first: nobody here needs to.
+                threading.Thread(target=writer.close, daemon=True).start()
 
-    def _now(self) -> datetime:
-        now = self._clock()
-        if now.tzinfo is None:
-            raise FlywheelError("the recorder's clock must give times with a time zone, such as datetime.now(UTC)")
-        return now.astimezone(UTC)
+
+def _give_up(writers: set[Writer]) -> None:
+    """Close what is open when nobody has the recorder any more."""
+    for writer in writers:
+        with suppress(RuntimeError):  # it may be one of their own threads that finds out
+            writer.close()

@@ -238,7 +238,7 @@ def test_a_fork_writes_a_journal_of_its_own(desk: Home) -> None:
 
 
 def test_a_large_journal_gives_way_to_a_new_one(desk: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flywheel.capture.recorder.ROTATE", 100)
+    monkeypatch.setattr("flywheel.capture.journal.ROTATE", 100)
     recorder = Recorder(desk, "desk", agent="bot")
     for _ in range(3):
         with recorder.trajectory(task_id="1") as recording:
