@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from flywheel.capture import leaks, workspaces
+from flywheel.capture import importers, leaks, workspaces
 from flywheel.capture.arrivals import Arrivals
-from flywheel.capture.importers import importer_of
-from flywheel.capture.importers.records import Bad, Record
+from flywheel.capture.importers import Importer, documents
+from flywheel.capture.importers.records import EXCERPT, Bad, Record
 from flywheel.capture.recorder import utc_now
 from flywheel.capture.redact import Redactor
+from flywheel.capture.validity import checked, of_workspace
 from flywheel.schema import FlywheelError, Quarantined
 from flywheel.settings import Home
 
@@ -27,7 +28,8 @@ class FileReport(msgspec.Struct, kw_only=True):
 
     `records` is always `added` + `already_there` + `erased` (what was forgotten does not come back) + `duplicates`
     (within the file) + `quarantined`. Outcomes, steps, tool calls and redactions (by kind; printed rewards are
-    `LABEL`) are those of the added records.
+    `LABEL`) are those of the added records. `error` is why a file of a folder, or the rest of it, was set aside: that
+    is one record in quarantine.
     """
 
     path: str
@@ -42,6 +44,7 @@ class FileReport(msgspec.Struct, kw_only=True):
     steps: int = 0
     tool_calls: int = 0
     redactions: dict[str, int] = {}
+    error: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str
     files: list[FileReport]
     total: FileReport
+    broken: list[str] = []  # importers of other packages that could not be used
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """A file to read, named or found in a folder; `foreign` is the importer of another package, that may fail somehow.
+
+    One of a folder may be of no format: `error` tells why it is set aside.
+    """
+
+    path: Path
+    importer: Importer | None
+    named: bool
+    foreign: bool = False
+    error: str = ""
 
 
 def ingest(
@@ -65,24 +82,97 @@ def ingest(
     The same record again adds nothing, wherever it stands: a trajectory is named by its content. Records are stored
     in batches and arrive with them (at `now` where it is given), so that what a killed ingest has stored is found
     by the next. Secrets and printed rewards are replaced first. `progress` is told the bytes read of all files
-    together. Formats are found out before anything is stored; a file of none is an error.
+    together. Formats are found out before anything is stored; a file of none is an error, unless it was found in a
+    folder: then it is quarantined as a whole. What a broken gzip file held before the break is read.
     """
     workspaces.require(home, workspace)
-    chosen = [(path, importer_of(path, format)) for path in files(paths)]
+    known = importers.known()
+    chosen = _chosen(paths, format, known)
     arrivals = Arrivals(home, workspace)
     reports: list[FileReport] = []
     before = 0
-    for path, importer in chosen:
-        report = FileReport(path=str(path), format=importer.NAME)
+    for file in chosen:
+        path = file.path
+        report = FileReport(path=str(path), format=file.importer.NAME if file.importer else "")
         seen: set[str] = set()
-        for batch in _batches(importer.read(path, workspace, now or utc_now())):
+        for batch in _batches(_records(file, workspace, now or utc_now(), report)):
             with arrivals.locked():
                 _store(batch, arrivals, report, seen, now or utc_now())
             if progress:
                 progress(before + min(batch[-1].end, path.stat().st_size))  # of gzip, `end` counts unpacked bytes
         before += path.stat().st_size
         reports.append(report)
-    return Report(workspace=workspace, files=reports, total=_total(reports))
+    return Report(workspace=workspace, files=reports, total=_total(reports), broken=known.broken)
+
+
+def _chosen(paths: Sequence[Path], format: str, known: importers.Known) -> list[Chosen]:
+    chosen: list[Chosen] = []
+    for path in paths:
+        for file in files([path]):
+            try:
+                importer = known.importer_of(file, format)
+            except (importers.Unknown, documents.Unreadable, OSError) as error:
+                if not path.is_dir():
+                    raise
+                chosen.append(Chosen(file, None, named=False, error=_said(error)))
+            else:
+                chosen.append(Chosen(file, importer, not path.is_dir(), importer.NAME in known.packages))
+    return chosen
+
+
+def _records(file: Chosen, workspace: str, at: datetime, report: FileReport) -> Iterator[Record | Bad]:
+    """The records of a file, and one `Bad` for all that cannot be read any more, where that is no error."""
+    if file.importer is None:
+        report.error = file.error
+        yield _aside(file.path, file.error)
+        return
+    try:
+        for record in file.importer.read(file.path, workspace, at):
+            yield _valid(record, workspace) if file.foreign else record
+    except documents.Torn as error:
+        report.error = str(error)
+        yield _aside(file.path, str(error))
+    except (FlywheelError, OSError) as error:
+        if file.named:
+            raise
+        report.error = _said(error)
+        yield _aside(file.path, report.error)
+    except Exception as error:
+        if not file.foreign:
+            raise
+        report.error = f"the importer {file.importer.NAME!r} failed on {file.path}: {_said(error)}"
+        if file.named:
+            raise FlywheelError(report.error) from error
+        yield _aside(file.path, report.error)
+
+
+def _valid(record: Record | Bad, workspace: str) -> Record | Bad:
+    """A record of another package's importer, if it is one that can be stored."""
+    if isinstance(record, Bad):
+        return record
+    try:
+        trajectory = checked(record.trajectory)
+        outcomes = tuple(checked(outcome) for outcome in record.outcomes)
+        for one in (trajectory, *outcomes):
+            of_workspace(one, workspace)
+        if any(outcome.trajectory_id != trajectory.id for outcome in outcomes):
+            raise FlywheelError("an outcome is of another trajectory than its record's")
+        return Record(trajectory, outcomes, record.end)
+    except FlywheelError as error:
+        return Bad(record.trajectory.source_line, str(error), "", record.end)
+
+
+def _aside(path: Path, error: str) -> Bad:
+    """A file as one bad record; how it begins is told where it can be."""
+    try:
+        excerpt = documents.head(path, EXCERPT).decode("utf-8", "replace")
+    except (FlywheelError, OSError):
+        excerpt = ""
+    return Bad(None, error, excerpt, path.stat().st_size)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, FlywheelError) else f"{type(error).__name__}: {error}"
 
 
 def files(paths: Sequence[Path]) -> list[Path]:

@@ -184,6 +184,32 @@ def test_a_folder_is_taken_with_its_gzip(desk: Home, file: Callable[..., Path]) 
     assert told[-1] == plain.stat().st_size + packed.stat().st_size
 
 
+def test_a_file_of_a_folder_that_is_of_no_format_is_set_aside(desk: Home, file: Callable[..., Path]) -> None:
+    good, _ = file("a.jsonl", [CHAT]), file("b.jsonl", [{"text": "of ann@x.org"}])
+    file("c.json", [])
+    torn = good.with_name("d.jsonl.gz")
+    torn.write_bytes(gzip.compress(b"".join(json.dumps(CHAT | {"id": n}).encode() + b"\n" for n in range(9)))[:-4])
+    reports = {Path(f.path).name: f for f in ingest(desk, [good.parent], "desk").files}
+    kept = {name: (r.format, r.records, r.added, r.quarantined) for name, r in reports.items()}
+    assert kept == {
+        "a.jsonl": ("openai-chat", 1, 1, 0),
+        "b.jsonl": ("", 1, 0, 1),
+        "c.json": ("", 1, 0, 1),
+        "d.jsonl.gz": ("openai-chat", 10, 9, 1),
+    }
+    assert "of no known format" in reports["b.jsonl"].error and "is empty" in reports["c.json"].error
+    bad = warehouse.read(desk.quarantine, QUARANTINE, "desk").sort_by("source").to_pylist()
+    assert [(b["source"], b["line"]) for b in bad] == [
+        ("in/b.jsonl", None),
+        ("in/c.json", None),
+        ("in/d.jsonl.gz", None),
+    ]
+    assert bad[0]["excerpt"].startswith('{"text": "of <EMAIL>"}')
+    assert "breaks off" in bad[2]["error"]
+    again = ingest(desk, [good.parent], "desk").total
+    assert (again.records, again.added, again.quarantined) == (13, 0, 3)
+
+
 def test_progress_ends_at_the_size_of_the_files(desk: Home, file: Callable[..., Path]) -> None:
     paths = [file(f"{n}.jsonl", [CHAT | {"id": n}]) for n in "ab"]
     told: list[int] = []

@@ -6,7 +6,6 @@ costs no other. The file is mapped, not read: memory holds one record. A gzip fi
 
 from __future__ import annotations
 
-import gzip
 import mmap
 import re
 import tempfile
@@ -14,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
@@ -48,44 +47,103 @@ class Piece(msgspec.Struct, frozen=True):
         return self.source[self.start : self.end]
 
 
+class Unreadable(FlywheelError):
+    """A file of which nothing can be read, whatever its format."""
+
+
+class Torn(FlywheelError):
+    """A gzip file that is damaged or cut off; what it held before that was read."""
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[mmap.mmap]:
-    """A file mapped for reading, gzip unpacked; raises where it is empty, damaged or unpacks to too much."""
+    """A file mapped for reading, gzip unpacked.
+
+    Raises:
+        Unreadable: where it is empty, unpacks to nothing or to too much.
+        Torn: where a gzip file breaks off, once the block is done with what it held before.
+    """
+    torn: str | None = None
     with path.open("rb") as packed, tempfile.TemporaryFile() as unpacked:
         file: IO[bytes] = packed
         if packed.peek(2)[:2] == GZIP:
-            _unpack(path, packed, unpacked)
+            torn = _unpack(path, packed, unpacked)
             file = unpacked
         if file.seek(0, 2) == 0:
-            raise FlywheelError(f"{path} is empty: there is nothing to ingest")
+            if torn:
+                raise Unreadable(f"{path} is gzip that cannot be unpacked: {torn}. Run `gzip -t` on it")
+            raise Unreadable(f"{path} is empty: there is nothing to ingest")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
+    if torn:
+        raise Torn(f"{path} is gzip that breaks off: {torn}. What stands before that was read; run `gzip -t` on it")
 
 
 def head(path: Path, size: int) -> bytes:
-    """The first bytes of a file, unpacked where it is gzip."""
+    """The first bytes of a file, unpacked where it is gzip; fewer where that breaks off."""
     with path.open("rb") as file:
         if file.peek(2)[:2] != GZIP:
             return file.read(size)
+        found = b""
         try:
-            return gzip.GzipFile(fileobj=file).read(size)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise FlywheelError(f"{path} is gzip that cannot be unpacked: {error}") from error
+            for block in _blocks(file):
+                found += block
+                if len(found) >= size:
+                    break
+        except (EOFError, zlib.error) as error:
+            if not found:
+                raise Unreadable(f"{path} is gzip that cannot be unpacked: {error}. Run `gzip -t` on it") from error
+        return found[:size]
 
 
-def _unpack(path: Path, packed: IO[bytes], unpacked: IO[bytes]) -> None:
+def _unpack(path: Path, packed: IO[bytes], unpacked: IO[bytes]) -> str | None:
+    """Unpack a gzip file; what is wrong with it, where it breaks off."""
     allowed = max(ALLOWANCE, EXPANSION * path.stat().st_size)
+    torn = None
     try:
-        with gzip.GzipFile(fileobj=packed) as file:
-            while block := file.read(2**20):
-                unpacked.write(block)
-                if unpacked.tell() > allowed:
-                    raise FlywheelError(
-                        f"{path} unpacks to more than {allowed:,} bytes: unpack it yourself to ingest it"
-                    )
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise FlywheelError(f"{path} is gzip that cannot be unpacked: {error}. Run `gzip -t` on it") from error
+        for block in _blocks(packed):
+            unpacked.write(block)
+            if unpacked.tell() > allowed:
+                raise Unreadable(f"{path} unpacks to more than {allowed:,} bytes: unpack it yourself to ingest it")
+    except (EOFError, zlib.error) as error:
+        torn = str(error)
     unpacked.flush()
+    return torn
+
+
+def _blocks(packed: IO[bytes], size: int = 2**20) -> Iterator[bytes]:
+    """What gzip members one after another unpack to. Raises EOFError or zlib.error where they break off."""
+    data = b""
+    while True:
+        while not data:
+            if not (data := packed.read(size)):
+                return
+            data = data.lstrip(b"\0")  # zeros may follow a member, to fill a block of a tape
+        member = zlib.decompressobj(wbits=31)
+        while not member.eof:
+            if not data and not (data := packed.read(size)):
+                raise EOFError("it ends within a member")
+            before = member.copy()
+            try:
+                block = member.decompress(data, size)
+            except zlib.error:
+                yield _until_error(before, data)
+                raise
+            data = member.unconsumed_tail
+            if block:
+                yield block
+        data = member.unused_data.lstrip(b"\0")
+
+
+def _until_error(member: Any, data: bytes) -> bytes:
+    """What a damaged part still unpacks to: byte by byte, since an error takes with it all that was given at once."""
+    found = []
+    try:
+        for at in range(len(data)):
+            found.append(member.decompress(data[at : at + 1]))
+    except zlib.error:
+        pass
+    return b"".join(found)
 
 
 def records(data: mmap.mmap) -> Iterator[Piece]:

@@ -26,9 +26,12 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Bad(msgspec.Struct, frozen=True):
-    """A record that cannot be read: its line, what is wrong, how it begins, and how far into the file it reaches."""
+    """A record that cannot be read: its line, what is wrong, how it begins, and how far into the file it reaches.
 
-    line: int
+    One without a line is the whole file, or the rest of it.
+    """
+
+    line: int | None
     error: str
     excerpt: str
     end: int

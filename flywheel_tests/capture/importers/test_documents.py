@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,26 @@ def test_gzip_is_unpacked_whatever_its_name_and_however_many_members_it_has(tmp_
         assert [piece.data for piece in documents.lines(data)] == [b'{"a": 1}', b'{"a": 2}']
 
 
-def test_gzip_that_is_torn_or_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("break_off", [lambda d: d[:-9], lambda d: d[:-5] + b"xxxxx", lambda d: d + b"not gzip"])
+def test_gzip_that_breaks_off_is_read_up_to_there(tmp_path: Path, break_off: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "file.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"a": 1}\n' * 1000)[:-9])
-    with pytest.raises(FlywheelError, match="cannot be unpacked"), documents.opened(path):
+    rows = b"".join(b'{"a": %d}\n' % n for n in range(100_000))
+    path.write_bytes(gzip.compress(b'{"a": 0}\n') + bytes(9) + break_off(gzip.compress(rows)))
+    read = []
+    with pytest.raises(documents.Torn, match="breaks off"), documents.opened(path) as data:
+        read = list(documents.lines(data))
+    assert len(read) > 99_000
+    assert documents.head(path, 2**22)[:18] == b'{"a": 0}\n{"a": 0}\n'
+
+
+def test_gzip_that_is_nothing_or_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.jsonl.gz"
+    path.write_bytes(gzip.compress(b"a" * 100)[:10])
+    with pytest.raises(documents.Unreadable, match="cannot be unpacked"), documents.opened(path):
         pass
-    with pytest.raises(FlywheelError, match="cannot be unpacked"):
+    with pytest.raises(documents.Unreadable, match="cannot be unpacked"):
         documents.head(path, 2**20)
     monkeypatch.setattr(documents, "ALLOWANCE", 2**20)
     path.write_bytes(gzip.compress(bytes(2**22)))
