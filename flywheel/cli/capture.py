@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, fail, progress, say, table
 from flywheel.settings import home
 
@@ -29,7 +29,7 @@ def create(name: Annotated[str, typer.Argument(help="Letters, digits, '-' and '_
     """
     from flywheel.capture import workspaces
 
-    made = workspaces.create(home(), name)
+    made = workspaces.create(access.allowed("admin", name), name)
     if json:
         emit(made)
     else:
@@ -38,13 +38,13 @@ def create(name: Annotated[str, typer.Argument(help="Letters, digits, '-' and '_
 
 @workspace_app.command("list")
 def list_workspaces(json: Json = False) -> None:
-    """List the workspaces.
+    """List the workspaces, those that one may use.
 
     Example: flywheel workspace list --json
     """
     from flywheel.capture import workspaces
 
-    there = workspaces.all_workspaces(home())
+    there = [workspaces.require(home(), name) for name in access.listed()]
     if json:
         emit(there)
     else:
@@ -75,6 +75,8 @@ def ingest(
     """
     from flywheel.capture import ingest as ingesting
 
+    access.allowed("capture", workspace)
+    access.files("read", *paths)
     with progress() as display:
         size = sum(path.stat().st_size for path in ingesting.files(paths))
         bar = display.add_task("ingest (bytes)", total=size)
@@ -134,7 +136,7 @@ def outcome(
     from flywheel.capture import ledger
 
     told = ledger.tell(
-        home(),
+        access.allowed("capture", workspace, trajectory),
         workspace,
         trajectory,
         signal,
@@ -159,6 +161,7 @@ def settle(workspace: Workspace, json: Json = False) -> None:
     from flywheel.capture.settle import settle as settling
     from flywheel.wheel import forget
 
+    access.allowed("capture", workspace)
     forget.finish(home())
     settled = settling(home(), workspace, datetime.now(UTC))
     if json:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flywheel.cli import access
 from flywheel.cli.corpus import corpus_app
 from flywheel.cli.output import Json, emit, progress, say, table
 from flywheel.settings import home
@@ -36,6 +37,9 @@ def compare(
     from flywheel.corpus import reference
     from flywheel.corpus.manifest import manifest
 
+    access.corpora("admin" if train else "read", first, second)
+    if train:
+        access.policies("admin", base)
     versions = [manifest(home(), *reference.parse(text)) for text in (first, second)]
     fields = ("as_of", "branch", "rows", "splits", "candidates", "reasons", "digest")
     told: dict[str, Any] = {"versions": [{"version": m.ref} | {f: getattr(m, f) for f in fields} for m in versions]}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import typer
 
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, say, table
 from flywheel.schema import FlywheelError
 from flywheel.settings import home
@@ -67,7 +67,8 @@ def snapshot(
     from flywheel.outcomes import policy as policies
     from flywheel.wheel import forget
 
-    workspaces.require(home(), workspace)
+    workspaces.require(access.allowed("admin", workspace, f"corpus {to}"), workspace)
+    access.growing("admin", to)
     forget.finish(home())
     now = datetime.now(UTC)
     moment = now if as_of is None else as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
@@ -113,7 +114,8 @@ def list_corpora(json: Json = False) -> None:
     """
     from flywheel.corpus.manifest import manifest, names
 
-    newest = [manifest(home(), name) for name in names(home())]
+    seen = access.seen("read")
+    newest = [manifest(home(), name) for name in (names(home()) if seen is None else seen.corpora)]
     if json:
         emit(newest)
         return
@@ -138,6 +140,7 @@ def log(
     from flywheel.corpus.manifest import tags
 
     name = reference.parse(name)[0]
+    access.corpora("read", name)
     manifests = history.log(home(), name, branch)
     gone = erased.told(home())
     labels = {m.version: [t.name for t in tags(home(), name) if t.version == m.version] for m in manifests}
@@ -178,7 +181,7 @@ def show(version: Reference, json: Json = False) -> None:
     from flywheel.corpus import reference
     from flywheel.corpus.manifest import manifest
 
-    found = manifest(home(), *reference.parse(version))
+    found = manifest(access.corpora("read", version), *reference.parse(version))
     if json:
         emit(found)
         return
@@ -228,7 +231,10 @@ def why(
     from flywheel.corpus import history, reference
 
     name, number = reference.parse(version) if version else (None, None)
-    told = history.why(home(), name, row, number)
+    seen = None if version else access.seen("read")
+    if version:
+        access.corpora("read", version)
+    told = history.why(home(), name, row, number, corpora=seen and seen.corpora)
     if json:
         emit(told)
         return
@@ -259,7 +265,7 @@ def diff(
         raise FlywheelError(
             f"{name} and {other} are two corpora, and a diff is of one; see flywheel corpus compare {before} {after}"
         )
-    told = compare(home(), name, a, b)
+    told = compare(access.corpora("read", name), name, a, b)
     if json:
         emit(told)
         return

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flywheel.cli import access
 from flywheel.cli.corpus import Reference, corpus_app
 from flywheel.cli.output import Json, emit, say, table
 from flywheel.settings import home
@@ -31,7 +32,7 @@ def audit(
     from flywheel.corpus.defence import graduation
     from flywheel.corpus.manifest import manifest
 
-    of = manifest(home(), *reference.parse(version))
+    of = manifest(access.corpora("read", version), *reference.parse(version))
     found = graduation.audit(home(), of)
     offending = graduation.rows(home(), of).to_pylist()
     words = graduation.graduations(home(), of)
@@ -74,7 +75,7 @@ def graduate(
     from flywheel.corpus.defence import graduation
     from flywheel.corpus.manifest import manifest
 
-    of = manifest(home(), *reference.parse(version))
+    of = manifest(access.corpora("admin", version), *reference.parse(version))
     said = graduation.graduate(home(), of, by=by, because=because, at=datetime.now(UTC))
     if json:
         emit(said)

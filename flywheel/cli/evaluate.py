@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flywheel import settings
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, progress, say, table
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ def evaluate(
         raise typer.BadParameter("with --suite none there is nothing to do unless --offline names a corpus version")
     if 0.0 not in temperatures:
         raise typer.BadParameter("policies are compared greedy: give --temperature 0 too")
+    access.corpora("admin", *filter(None, (corpus, offline)))
+    access.policies("admin", *policies)
+    if suite != "none":
+        access.champion("admin")
     none = Suite(name="none", environments={}, temperatures=())
     asked = none if suite == "none" else named(suite, n, seed=seed, temperatures=temperatures)
     order = Order(
@@ -81,10 +85,8 @@ def report_command(
 
     flywheel report latest --json
     """
-    from flywheel.evaluate.report import load
-
     home = settings.home()
-    report = load(home, id)
+    report = access.report("read", id)
     show(report, json=json)
     say(f"with plots: {home.reports / report.id / 'report.md'}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, say, table
 from flywheel.schema import FlywheelError
 from flywheel.settings import home
@@ -48,6 +48,10 @@ def forget(
     from flywheel.corpus.catalog import refresh
     from flywheel.wheel import forget as forgetting
 
+    if workspace is None:
+        access.everywhere("admin")
+    else:
+        access.allowed("admin", workspace)
     asked = Asked(subjects=tuple(subject or ()), trajectories=tuple(trajectory or ()))
     if not subject and not trajectory and not dry_run and unfinished(home()):
         _report(forgetting.finish(home()), json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, fail, progress, say, table
 from flywheel.outcomes import policy as policies
 from flywheel.schema import FlywheelError
@@ -55,7 +55,7 @@ def show(
     from flywheel.outcomes.join import joined
     from flywheel.outcomes.ledger import facts
 
-    workspaces.require(home(), workspace)
+    workspaces.require(access.allowed("read", workspace, trajectory or ""), workspace)
     moment, chosen = _moment(as_of), _chosen(policy, workspace)
     verdicts = joined(home(), workspace, chosen, moment).to_pylist()
     if trajectory is not None:
@@ -98,7 +98,10 @@ def explain(
     """
     from flywheel.outcomes.explain import explain, find
 
-    of, found = find(home(), trajectory, workspace)
+    if workspace:
+        access.allowed("read", workspace, trajectory)
+    seen = None if workspace else access.seen("read")
+    of, found = find(home(), trajectory, [workspace] if workspace else seen and seen.workspaces)
     explained = explain(home(), of, _chosen(policy, of), found, _moment(as_of))
     if json:
         emit(explained)
@@ -125,7 +128,7 @@ def lag(
     from flywheel.wheel.config import load
 
     workspace = workspace or load(home()).workspace
-    workspaces.require(home(), workspace)
+    workspaces.require(access.allowed("read", workspace), workspace)
     moment, chosen = _moment(as_of), _chosen(policy, workspace)
     found = curves(home(), workspace, chosen, moment)
     title = f"{workspace} as of {moment:%Y-%m-%d %H:%M:%S} UTC, policy {chosen.name}"

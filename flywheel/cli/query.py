@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, say, table
 from flywheel.settings import home
 
@@ -36,8 +36,9 @@ def query(
     from flywheel.corpus.catalog import refresh
     from flywheel.corpus.query import query as ask
 
+    seen = access.seen("read")
     refresh(home())
-    answer = ask(home(), sql, limit if limit is not None or json else SHOWN)
+    answer = ask(home(), sql, limit if limit is not None or json else SHOWN, seen=seen)
     if json:
         emit(answer.records())
     else:

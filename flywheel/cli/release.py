@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flywheel import settings
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, say, table
 from flywheel.schema import FlywheelError
 
@@ -40,7 +40,9 @@ def gate(
     from flywheel.release.gate import Rules, decide
 
     home = settings.home()
-    report = reports.load(home, id)
+    report = access.report("admin" if release else "read", id)
+    if release:
+        access.champion("admin")
     chosen = report.entrant(candidate or report.candidate)
     other = champion or report.champion
     against = report.entrant(other) if other else None
@@ -82,6 +84,7 @@ def champion(json: Json = False) -> None:
     from flywheel.release import descent, registry
 
     home = settings.home()
+    access.champion("read")
     event = registry.champion(home)
     if event is None:
         raise FlywheelError("no champion yet: run `flywheel demo`, or `flywheel gate latest --release` on a report")
@@ -104,6 +107,7 @@ def rollback(json: Json = False) -> None:
     """
     from flywheel.release import registry
 
+    access.champion("admin")
     event = registry.rollback(settings.home())
     if json:
         emit(event)
@@ -117,9 +121,7 @@ def history(json: Json = False) -> None:
 
     Example: flywheel history
     """
-    from flywheel.release import history as events
-
-    found = events.read(settings.home())
+    found = access.releases("read")
     if json:
         emit(found)
         return

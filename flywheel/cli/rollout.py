@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from flywheel import artifacts, settings
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, progress, say, table
 from flywheel.schema import FlywheelError
 
@@ -39,7 +39,7 @@ def rollout(
     from flywheel.rollout.tree import TreeConfig
     from flywheel.train.inputs import describe_base
 
-    home = settings.home()
+    home = access.policies("admin", policy)
     shape = TreeConfig(width=width, max_nodes=nodes, max_depth=depth, temperature=temperature)
     forest = Forest(environments=tuple(environment or environments.names()), tasks=tasks, seed=seed, tree=shape)
     model = describe_base(home, policy)
@@ -72,7 +72,7 @@ def pairs(
     from flywheel.preferences.pairs import branches
     from flywheel.rollout import storage as forests
 
-    home = settings.home()
+    home = access.trees("admin", trees)
     gates = Gates(margin=margin, probability=probability)
     digest = artifacts.read_json(home.trees / trees / artifacts.MANIFEST)["digest"] if _grown(home, trees) else ""
     key = f"{trees}-{_short(gates, digest)}"

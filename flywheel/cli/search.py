@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, progress, say, table
 from flywheel.settings import home
 
@@ -56,7 +56,10 @@ def search(
 
     if within and workspace:
         raise FlywheelError("--in names rows of one workspace already; leave --workspace out")
-    of = manifest(home(), *reference.parse(within)) if within else None
+    seen = None if within or workspace else access.seen("read")
+    for name in workspace or ():
+        access.allowed("read", name)
+    of = manifest(access.corpora("read", within), *reference.parse(within)) if within else None
     # Only a mode that compares vectors loads a model.
     chosen = None if mode == "text" else embeddings.embedder(embedder)
     with progress() as display:
@@ -67,7 +70,7 @@ def search(
                 tasks[what] = display.add_task(what)
             display.update(tasks[what], completed=done, total=total)
 
-        index = Index(home(), workspace or (), of, chosen, told)
+        index = Index(home(), workspace or (seen.workspaces if seen else ()), of, chosen, told)
         found = index.find(text, mode=mode, where=where, limit=limit, steps=steps)
     if json:
         emit(found)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, progress, table
 from flywheel.schema import FlywheelError
 from flywheel.settings import home
@@ -52,7 +52,7 @@ def stream(
     from flywheel.corpus import reference
     from flywheel.corpus.streaming.stream import stream as read
 
-    rows = read(home(), *reference.parse(version), split=split, where=where, seed=seed)
+    rows = read(access.corpora("export", version), *reference.parse(version), split=split, where=where, seed=seed)
     shown = _plain(rows) if tokenizer is None else _decoded(rows, _load(tokenizer), max_tokens)
     if json:
         emit(list(islice(shown, limit)))
@@ -88,7 +88,7 @@ def tokenize(
     from flywheel.corpus.manifest import manifest
     from flywheel.corpus.streaming.stream import tokens_of
 
-    of = manifest(home(), *reference.parse(version))
+    of = manifest(access.corpora("read", version), *reference.parse(version))
     began = time.perf_counter()
     with progress() as display:
         task = display.add_task("tokenize", total=None)

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from flywheel import artifacts, settings
-from flywheel.cli import app
+from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, progress, say, table
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ def sft(
     """
     from flywheel.train.config import SFTRun
 
+    if data.endswith(".parquet"):
+        access.files("admin", Path(data))
+    else:
+        access.corpora("admin", data)
+    access.policies("admin", base)
     _train(
         SFTRun(
             data=_local(data),
@@ -82,6 +87,8 @@ def dpo(
 
     home = settings.home()
     folders = tuple(str(home.pairs / key) if (home.pairs / key).is_dir() else _local(key) for key in pairs)
+    access.files("admin", *map(Path, folders))
+    access.policies("admin", base)
     _train(
         DPORun(
             pairs=folders,

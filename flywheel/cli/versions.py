@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
+from flywheel.cli import access
 from flywheel.cli.corpus import Engine, Reference, corpus_app, print_reasons
 from flywheel.cli.output import Json, emit, progress, say, table
 from flywheel.settings import home
@@ -41,6 +42,7 @@ def branch(
     from flywheel.corpus.snapshot import branch as begin
     from flywheel.outcomes import policy as policies
 
+    access.corpora("read" if new is None else "admin", name)
     if new is None:
         heads = [load(home(), name, version) for version in branches(home(), name).values()]
         if not heads:
@@ -83,6 +85,7 @@ def tag(
     """
     from flywheel.corpus import manifest, reference
 
+    access.corpora("read" if label is None else "admin", name)
     if label is None:
         found = manifest.tags(home(), name)
         if json:
@@ -118,7 +121,7 @@ def merge(
     from flywheel.corpus import reference
     from flywheel.corpus.merge import merge as merged
 
-    _told(merged(home(), name, reference.within(source) or "main", into, prefer), json)
+    _told(merged(access.corpora("admin", name), name, reference.within(source) or "main", into, prefer), json)
 
 
 @corpus_app.command("gc")
@@ -135,7 +138,7 @@ def gc(
     from flywheel.corpus.gc import collect
 
     corpora = None if name is None else [name]
-    found = collect(home(), corpora, older_than=timedelta(hours=older_than), dry_run=dry_run)
+    found = collect(access.everywhere("admin"), corpora, older_than=timedelta(hours=older_than), dry_run=dry_run)
     if json:
         emit(found)
         return
@@ -156,6 +159,7 @@ def verify(version: Reference, json: Json = False) -> None:
     from flywheel.corpus.manifest import manifest
     from flywheel.corpus.verify import verify as check
 
+    access.corpora("read", version)
     with progress() as display:
         task = display.add_task("rows", total=None)
         wrong = check(
@@ -191,7 +195,7 @@ def rebuild(
     from flywheel.corpus import reference
     from flywheel.corpus.rebuild import rebuild as again
 
-    result = again(home(), *reference.parse(version), raw=not quick, engine=engine)
+    result = again(access.corpora("admin", version), *reference.parse(version), raw=not quick, engine=engine)
     if json:
         emit(result)
     elif result.same:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flywheel import settings
-from flywheel.cli import app, output
+from flywheel.cli import access, app, output
 
 # Only `flywheel.defs` knows Dagster, and it is started as a process: the other commands work without it.
 DEFS = [sys.executable, "-m"]
@@ -34,7 +34,7 @@ def demo(
     from flywheel.evaluate.report import latest
     from flywheel.wheel.config import load
 
-    home = settings.home()
+    home = access.allowed("admin", load(settings.home()).workspace)
     done = subprocess.run([*DEFS, "flywheel.defs.demo", *(["--fresh"] if fresh else [])], check=False)
     if done.returncode:
         raise typer.Exit(1)
@@ -51,5 +51,9 @@ def ui(port: Annotated[int, typer.Option(help="The port on 127.0.0.1.")] = 3000)
 
     Example: flywheel ui --port 3001
     """
+    from flywheel.wheel.config import load
+
+    # What runs there is told of no token.
+    access.allowed("admin", load(settings.home()).workspace)
     # This process becomes the UI, so that Ctrl-C reaches it and it can end what it started.
     os.execv(sys.executable, [*DEFS, "flywheel.defs.ui", str(port)])  # noqa: S606 - no shell

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import duckdb
 import msgspec
+import pyarrow as pa
 
 from flywheel import warehouse
 from flywheel.corpus import decisions, relations
 from flywheel.corpus.manifest import Manifest, folder, load, names, versions
-from flywheel.corpus.relations import WHOLE
 from flywheel.curate.decide import DECISIONS
 from flywheel.outcomes.join import JOINED, statement
 from flywheel.outcomes.policy import RewardPolicy
@@ -72,32 +73,77 @@ LEFT JOIN (SELECT parse_path(filename)[-2] AS id, json FROM {}) AS lineage USING
 """
 
 
-def views(home: Home) -> dict[str, str]:
-    """The statement behind each view, in the order in which they are made: later ones read earlier ones."""
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a data folder somebody may see, by name; `cycle` says whether how long stages took is among it."""
+
+    workspaces: tuple[str, ...]
+    corpora: tuple[str, ...]
+    trees: tuple[str, ...]
+    pairs: tuple[str, ...]
+    policies: tuple[str, ...]
+    reports: tuple[str, ...]
+    cycle: bool
+
+    def folders(self, home: Home) -> list[Path]:
+        """The folders that hold it, and nothing else."""
+        captured = [
+            root / f"workspace={workspace}"
+            for root in (home.captures, home.outcomes, home.quarantine)
+            for workspace in self.workspaces
+        ]
+        made = [
+            root / name
+            for root, names in (
+                (home.corpora, self.corpora),
+                (home.trees, self.trees),
+                (home.pairs, self.pairs),
+                (home.policies, self.policies),
+                (home.reports, self.reports),
+            )
+            for name in names
+        ]
+        return [*captured, *made, *([home.cycle] if self.cycle else [])]
+
+
+def views(home: Home, seen: Seen | None = None) -> dict[str, str]:
+    """The statement behind each view, in the order in which they are made: later ones read earlier ones.
+
+    They hold what is seen, or all that there is.
+    """
+    trees, pairs, policies = (seen.trees, seen.pairs, seen.policies) if seen else (None, None, None)
+    corpora, reports, cycle = (seen.corpora, seen.reports, None if seen.cycle else ()) if seen else (None, None, None)
     return {
-        "trajectories": f"SELECT * FROM {warehouse.scan_sql(home.captures, TRAJECTORIES)} "
+        "trajectories": f"SELECT * FROM {_scan(home.captures, TRAJECTORIES, seen)} "
         + FIRST.format("workspace, id", "content_digest, source, source_line"),
         "steps": STEPS,
         "tool_calls": TOOL_CALLS,
-        "outcomes": f"SELECT * FROM {warehouse.scan_sql(home.outcomes, OUTCOMES)} {FIRST.format('id', 'comment')}",
-        "joined": _joined(home),
-        "quarantine": f"SELECT * FROM {warehouse.scan_sql(home.quarantine, QUARANTINE)}",
+        "outcomes": f"SELECT * FROM {_scan(home.outcomes, OUTCOMES, seen)} {FIRST.format('id', 'comment')}",
+        "joined": _joined(home, seen),
+        "quarantine": f"SELECT * FROM {_scan(home.quarantine, QUARANTINE, seen)}",
         "versions": "SELECT name AS corpus, * EXCLUDE (name) FROM "
-        + relations.json(home.corpora, f"{WHOLE}/versions/v*.json", relations.MANIFESTS),
-        "decisions": _decisions(home),
+        + relations.json(home.corpora, corpora, "/versions/v*.json", relations.MANIFESTS),
+        "decisions": _decisions(home, corpora),
         "corpus_rows": "SELECT corpus, version, trajectory_id, split, reward, success, state, row_digest "
         "FROM decisions WHERE kept",
         "clusters": CLUSTERS,
-        "trees": f"SELECT * FROM {relations.parquet(home.trees, f'{WHOLE}/trees.parquet', relations.TREES)}",
-        "tree_nodes": f"SELECT * FROM {relations.parquet(home.trees, f'{WHOLE}/nodes.parquet', relations.NODES)}",
-        "pairs": f"SELECT * FROM {relations.parquet(home.pairs, f'{WHOLE}/pairs.parquet', relations.PAIRS)}",
+        "trees": f"SELECT * FROM {relations.parquet(home.trees, trees, '/trees.parquet', relations.TREES)}",
+        "tree_nodes": f"SELECT * FROM {relations.parquet(home.trees, trees, '/nodes.parquet', relations.NODES)}",
+        "pairs": f"SELECT * FROM {relations.parquet(home.pairs, pairs, '/pairs.parquet', relations.PAIRS)}",
         "policies": POLICIES.format(
-            relations.objects(home.policies, f"{WHOLE}/manifest.json"),
-            relations.objects(home.policies, f"{WHOLE}/lineage.json"),
+            relations.objects(home.policies, policies, "/manifest.json"),
+            relations.objects(home.policies, policies, "/lineage.json"),
         ),
-        "reports": f"SELECT * FROM {relations.json(home.reports, f'{WHOLE}/report.json', relations.REPORTS)}",
-        "cycle": f"SELECT * FROM {relations.json(home.cycle, f'{WHOLE}.json', relations.CYCLE)}",
+        "reports": f"SELECT * FROM {relations.json(home.reports, reports, '/report.json', relations.REPORTS)}",
+        "cycle": f"SELECT * FROM {relations.json(home.cycle, cycle, '.json', relations.CYCLE)}",
     }
+
+
+def _scan(root: Path, schema: pa.Schema, seen: Seen | None) -> str:
+    """A table's rows of the workspaces that are seen."""
+    if seen is None:
+        return warehouse.scan_sql(root, schema)
+    parts = [f"SELECT * FROM {warehouse.scan_sql(root, schema, workspace)}" for workspace in seen.workspaces]
+    return f"({' UNION ALL BY NAME '.join(parts)})" if parts else relations.nothing_of(schema)
 
 
 def refresh(home: Home) -> Path:
@@ -118,27 +164,27 @@ def refresh(home: Home) -> Path:
     return home.catalog
 
 
-def create(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
+def create(connection: duckdb.DuckDBPyConnection, home: Home, seen: Seen | None = None) -> None:
     """Make the views in a connection's database."""
-    for name, select in views(home).items():
+    for name, select in views(home, seen).items():
         connection.sql(f"CREATE VIEW {name} AS {select}")
 
 
-def _decisions(home: Home) -> str:
+def _decisions(home: Home, corpora: Sequence[str] | None) -> str:
     """The decisions of every version that has a manifest this release reads."""
     parts = [
         f"SELECT {relations.text(of.name)} AS corpus, {of.version}::INTEGER AS version, trajectory_id AS candidate, * "
         f"FROM {decisions.relation(home, of)}"
-        for of in _manifests(home)
+        for of in _manifests(home, corpora)
         if all((folder(home, of.name) / path).exists() for path in of.decision_files)
     ]
     nothing = "SELECT NULL::VARCHAR AS corpus, NULL::INTEGER AS version, NULL::VARCHAR AS candidate, * "
     return " UNION ALL ".join(parts) or f"{nothing} FROM {relations.nothing_of(DECISIONS)}"
 
 
-def _manifests(home: Home) -> list[Manifest]:
+def _manifests(home: Home, corpora: Sequence[str] | None = None) -> list[Manifest]:
     found = []
-    for name in names(home):
+    for name in names(home) if corpora is None else corpora:
         for version in versions(home, name):
             with suppress(FlywheelError):
                 found.append(load(home, name, version))
@@ -151,10 +197,11 @@ def reward_policies(home: Home) -> dict[str, RewardPolicy]:
     return {of.recipe["workspace"]: msgspec.convert(of.recipe["reward_policy"], RewardPolicy) for of in newest}
 
 
-def _joined(home: Home) -> str:
+def _joined(home: Home, seen: Seen | None) -> str:
     """The verdicts as of now, by the reward policy of the newest version made of each workspace, else the default."""
     policies = reward_policies(home)
     folders = sorted(path.name.removeprefix("workspace=") for path in home.captures.glob("workspace=*"))
+    folders = [name for name in folders if seen is None or name in seen.workspaces]
     parts = [
         f"SELECT {relations.text(workspace)} AS workspace, * "
         f"FROM ({statement(home, workspace, policies.get(workspace, RewardPolicy()))})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from flywheel import warehouse
@@ -41,22 +42,29 @@ def log(home: Home, name: str, branch: str | None = None) -> list[Manifest]:
     return [load(home, name, version) for version in reversed(known)]
 
 
-def why(home: Home, name: str | None, row_id: str, version: int | str | None = None) -> Row:
+def why(
+    home: Home,
+    name: str | None,
+    row_id: str,
+    version: int | str | None = None,
+    *,
+    corpora: Sequence[str] | None = None,
+) -> Row:
     """What each version decided on a candidate and why, back to its source line and its ledger rows.
 
-    `row_id` is a trajectory's id or the beginning of one. Without a name all corpora are asked, without a version
-    all versions. Gives the columns of `CANDIDATE` (`id` as trajectory_id), `decisions` (one a version: corpus,
-    version, as_of, kept, split, reason, detail, reward, success, state, signals), and `outcomes`: every fact of the
-    ledger about it that had arrived by the last of those versions, each with `counted_in`, the versions whose
-    reward it made. Of a trajectory that was erased since, `erased` names the erasure, and nothing else than decisions
-    is known.
+    `row_id` is a trajectory's id or the beginning of one. Without a name all corpora are asked, or those given,
+    without a version all versions. Gives the columns of `CANDIDATE` (`id` as trajectory_id), `decisions` (one a
+    version: corpus, version, as_of, kept, split, reason, detail, reward, success, state, signals), and `outcomes`:
+    every fact of the ledger about it that had arrived by the last of those versions, each with `counted_in`, the
+    versions whose reward it made. Of a trajectory that was erased since, `erased` names the erasure, and nothing
+    else than decisions is known.
 
     Raises:
         FlywheelError: when no version knows the id, or its beginning is that of several.
     """
     asked = [
         manifest(home, corpus, number)
-        for corpus in ([name] if name else names(home))
+        for corpus in ([name] if name else names(home) if corpora is None else corpora)
         for number in ([version] if version else versions(home, corpus) or [None])
     ]
     found: list[Row] = []

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from flywheel import warehouse
 from flywheel.corpus import catalog, relations
+from flywheel.corpus.catalog import Seen
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
@@ -27,19 +28,21 @@ class Answer(msgspec.Struct, frozen=True):
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def query(home: Home, sql: str, limit: int | None = None) -> Answer:
+def query(home: Home, sql: str, limit: int | None = None, *, seen: Seen | None = None) -> Answer:
     """Run one statement that reads, over views of what lies in the folder now, and give at most `limit` rows.
 
     Files of the data folder can be read too, by `read_parquet` and its like; nothing else can, and nothing is
-    written. The catalog file has no part in it, so whoever has that open is not in the way.
+    written. Where not everything is `seen`, views and files are those of what is. The catalog file has no part in it,
+    so whoever has that open is not in the way.
 
     Raises:
         FlywheelError: when it is not one reading statement, or names what is not there; the message lists the
             views and their columns.
     """
     with warehouse.connect(alone=True) as connection:
-        catalog.create(connection, home)
-        readable = ", ".join(relations.text(f"{place}/") for place in {home.root, home.data})
+        catalog.create(connection, home, seen)
+        places = sorted({home.root, home.data}, key=str) if seen is None else seen.folders(home)
+        readable = ", ".join(relations.text(f"{place}/") for place in places)
         connection.sql(f"SET allowed_directories = [{readable}]")
         connection.sql("SET enable_external_access = false")
         connection.sql("SET lock_configuration = true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -86,26 +87,36 @@ CYCLE = {
 }
 
 
-def parquet(root: Path, pattern: str, columns: dict[str, str]) -> str:
-    """Parquet files below a folder."""
-    if not any(root.glob(pattern)):
-        return nothing(columns)
-    return f"read_parquet({text(root / pattern)}, hive_partitioning=false, union_by_name=true)"
+# The names of a folder that are looked into; None for all of them.
+Names = Sequence[str] | None
 
 
-def json(root: Path, pattern: str, columns: dict[str, str]) -> str:
-    """JSON files below a folder, one object a file; fields that are not among the columns are left out."""
-    if not any(root.glob(pattern)):
-        return nothing(columns)
+def parquet(root: Path, names: Names, pattern: str, columns: dict[str, str]) -> str:
+    """Parquet files of folders below a folder."""
+    found = _files(root, names, pattern)
+    return f"read_parquet({found}, hive_partitioning=false, union_by_name=true)" if found else nothing(columns)
+
+
+def json(root: Path, names: Names, pattern: str, columns: dict[str, str]) -> str:
+    """JSON files of folders below a folder, one object a file; fields that are not among the columns are left out."""
+    found = _files(root, names, pattern)
     types = ", ".join(f'"{name}": {text(kind)}' for name, kind in columns.items())
-    return f"read_json({text(root / pattern)}, columns={{{types}}}, format='unstructured')"
+    return f"read_json({found}, columns={{{types}}}, format='unstructured')" if found else nothing(columns)
 
 
-def objects(root: Path, pattern: str) -> str:
-    """JSON files below a folder, each whole in the column `json`, with its `filename`."""
-    if not any(root.glob(pattern)):
+def objects(root: Path, names: Names, pattern: str) -> str:
+    """JSON files of folders below a folder, each whole in the column `json`, with its `filename`."""
+    found = _files(root, names, pattern)
+    if not found:
         return nothing({"filename": "VARCHAR", "json": "JSON"})
-    return f"read_json_objects({text(root / pattern)}, format='unstructured', filename=true)"
+    return f"read_json_objects({found}, format='unstructured', filename=true)"
+
+
+def _files(root: Path, names: Names, pattern: str) -> str:
+    """The patterns of files of which there are some, as a SQL list; empty where there are none."""
+    patterns = [f"{name}{pattern}" for name in ([WHOLE] if names is None else names)]
+    there = [text(root / pattern) for pattern in patterns if any(root.glob(pattern))]
+    return f"[{', '.join(there)}]" if there else ""
 
 
 def nothing(columns: dict[str, str]) -> str:

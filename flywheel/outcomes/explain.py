@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -71,17 +72,21 @@ def explain(home: Home, workspace: str, policy: RewardPolicy, trajectory_id: str
     )
 
 
-def find(home: Home, beginning: str, workspace: str | None = None) -> tuple[str, str]:
+def find(home: Home, beginning: str, workspaces: Sequence[str] | None = None) -> tuple[str, str]:
     """The workspace and the id of the trajectory whose id is or begins with `beginning`; all workspaces are asked
-    where none is named.
+    where none are named.
 
     Raises:
         FlywheelError: when there is none, or there are several.
     """
+    captured = " UNION ALL ".join(
+        f"SELECT workspace, id FROM {warehouse.scan_sql(home.captures, TRAJECTORIES, name)}"
+        for name in ([None] if workspaces is None else workspaces)
+    )
     with warehouse.connect() as connection:
         rows = connection.sql(
             f"""
-            SELECT DISTINCT workspace, id FROM {warehouse.scan_sql(home.captures, TRAJECTORIES, workspace)}
+            SELECT DISTINCT workspace, id FROM ({captured})
             WHERE starts_with(id, $beginning) ORDER BY id <> $beginning, workspace, id LIMIT 3
             """,
             params={"beginning": beginning},
@@ -90,7 +95,7 @@ def find(home: Home, beginning: str, workspace: str | None = None) -> tuple[str,
     found = exact or rows
     if len(found) == 1:
         return found[0]
-    where = f"workspace {workspace!r}" if workspace else "any workspace"
+    where = "any workspace" if workspaces is None else f"workspace {', '.join(map(repr, workspaces))}"
     if not found:
         raise FlywheelError(f"no trajectory of {where} has an id that begins with {beginning!r}")
     several = ", ".join(f"{id} in {of}" for of, id in found)

@@ -96,7 +96,7 @@ def test_no_verdict(home):
 
 def test_a_trajectory_is_found_by_the_beginning_of_its_id(home):
     store(home, trajectory("abc"), trajectory("abd"), trajectory("ab"))
-    assert find(home, "abc") == find(home, "abc", "w") == ("w", "abc")
+    assert find(home, "abc") == find(home, "abc", ["w"]) == ("w", "abc")
     assert find(home, "ab") == ("w", "ab")
     with pytest.raises(FlywheelError, match="begins several ids"):
         find(home, "a")
