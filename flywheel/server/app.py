@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
-from importlib.util import find_spec
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from flywheel.schema import FlywheelError
-from flywheel.server import describing, errors
+from flywheel.server import capture, describing, errors, health
 from flywheel.server.config import Config
 from flywheel.server.limits import Limits
 from flywheel.server.outermost import Outermost
 from flywheel.server.running import Running
+from flywheel.server.settling import keep_settling, settle_all
 from flywheel.settings import Home
 
-ROUTERS = ("health", "capture", "outcomes", "reading", "exports", "otlp", "gateway")
+# Those that are ready; the gateway comes last, for it takes whatever is left of its paths.
+ROUTERS = (health, capture)
 
 
 def create_app(home: Home, config: Config | None = None) -> FastAPI:
@@ -39,11 +40,10 @@ def create_app(home: Home, config: Config | None = None) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(Limits, config=config)
     app.add_middleware(Outermost)
-    for error in (FlywheelError, RequestValidationError, HTTPException):
+    for error in (FlywheelError, RequestValidationError, HTTPException, OSError):
         app.add_exception_handler(error, errors.refused)
-    for name in ROUTERS:
-        if find_spec(f"flywheel.server.{name}"):
-            app.include_router(import_module(f"flywheel.server.{name}").router)
+    for module in ROUTERS:
+        app.include_router(module.router)
     app.openapi = lambda: describing.description(app)
     return app
 
@@ -52,4 +52,11 @@ def create_app(home: Home, config: Config | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     running: Running = app.state.running
     async with running:
-        yield
+        settling = asyncio.create_task(keep_settling(running))
+        try:
+            yield
+        finally:
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
+    # The writers are closed: all that has ended can be stored, and their journals go.
+    await asyncio.to_thread(settle_all, running)

@@ -28,7 +28,7 @@ def _whole(part: Any, parts: dict[str, Any]) -> Any:
 
 
 def content(kind: Any, *media: str) -> dict[str, Any]:
-    """The `content` of a body or an answer: a record of a type as JSON, or in other media types."""
+    """The `content` of an answer: a record of a type as JSON, or in other media types."""
     return {name: {"schema": schema(kind)} for name in media or (JSON,)}
 
 
@@ -37,9 +37,10 @@ def answers(kind: Any, description: str, *media: str, status: int = 200) -> dict
     return {status: {"description": description, "content": content(kind, *media)}}
 
 
-def takes(kind: Any, *media: str, required: bool = True) -> dict[str, Any]:
-    """What body a route takes that reads it by itself: for its `openapi_extra`."""
-    return {"requestBody": {"required": required, "content": content(kind, *media)}}
+def takes(kinds: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    """What body a route takes that reads it by itself, by media type: for its `openapi_extra`."""
+    described = {media: {"schema": schema(kind)} for media, kind in kinds.items()}
+    return {"requestBody": {"required": required, "content": described}}
 
 
 def description(app: FastAPI) -> dict[str, Any]:

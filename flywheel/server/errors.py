@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 
 import msgspec
@@ -10,14 +11,22 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from flywheel.capture.access import Denied
+from flywheel.capture.journal import Full
 from flywheel.schema import FlywheelError
 
+FULL_S = 30  # seconds after which somebody may have made room
 
-class Error(msgspec.Struct, frozen=True, kw_only=True):
-    """What was wrong: its kind, a sentence for people, and the number by which the server's log knows the request."""
+
+class Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was wrong: its kind, a sentence for people, and the number by which the server's log knows the request.
+
+    `reason` says what of a token does not do.
+    """
 
     type: str
     message: str
+    reason: str = ""
     request_id: str = ""
 
 
@@ -58,12 +67,14 @@ def kind(status: int) -> str:
     return HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
 
 
-def answer(status: int, message: str, request_id: str = "", *, retry_after_s: float | None = None) -> Response:
+def answer(
+    status: int, message: str, request_id: str = "", *, reason: str = "", retry_after_s: float | None = None
+) -> Response:
     """An error as an answer."""
     headers = {} if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s)))}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    failure = Failure(error=Error(type=kind(status), message=message, request_id=request_id))
+    failure = Failure(error=Error(type=kind(status), message=message, reason=reason, request_id=request_id))
     return Response(msgspec.json.encode(failure), status, headers, media_type="application/json")
 
 
@@ -78,6 +89,15 @@ def refused(request: Request, error: Exception) -> Response:
         made = answer(error.status_code, str(error.detail), id)
         made.headers.update(error.headers or {})
         return made
+    if isinstance(error, Denied):
+        # Another token would do, or this one is known and may not.
+        return answer(403 if error.reason in ("workspace", "role") else 401, str(error), id, reason=error.reason)
+    if isinstance(error, Full):
+        return answer(503, str(error), id, retry_after_s=FULL_S)
+    if isinstance(error, OSError):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        return answer(503, "the disk is full", id, retry_after_s=FULL_S)
     return answer(400, str(error), id)
 
 

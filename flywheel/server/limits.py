@@ -58,23 +58,21 @@ class Limits:
             # Routes see the request as if its body had never been packed.
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in CUT]
         body = Body(receive, self.config, encoding, self._unpacking, hold)
-        started = False
+        started = replaced = False
 
         async def sent(message: Message) -> None:
-            nonlocal started
-            # Whatever a route made of an error that its body raised: this is what is wrong.
+            nonlocal started, replaced
             if body.refusal and not started:
-                raise body.refusal
+                # Whatever a route made of an error that its body raised: this is what is wrong.
+                started = replaced = True
+                await _answer(body.refusal, scope, receive, send)
             started = True
-            await send(message)
+            if not replaced:
+                await send(message)
 
         self._under_way[client] += 1
         try:
             await self.app(scope, body.receive, sent)
-        except Refused as refusal:
-            if started:
-                raise
-            await _answer(refusal, scope, receive, send)
         finally:
             self._held -= held
             self._under_way[client] -= 1

@@ -1,16 +1,21 @@
-"""What a running server holds: the data folder, its settings, and the writers of its workspaces."""
+"""What a running server holds: the data folder, its settings, the writers of its workspaces, and a client's session."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from fastapi import Request
 
+from flywheel.capture.writer import Writer
 from flywheel.server.config import Config
 from flywheel.settings import Home
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
 
 
 def utc_now() -> datetime:
@@ -19,17 +24,42 @@ def utc_now() -> datetime:
 
 
 class Running:
-    """One server's state; routes get it by `Depends(running)`. What needs an end is entered on `ending`."""
+    """One server's state, while its block lasts; routes get it by `Depends(running)`.
+
+    `session` is for calls to other servers: it passes bytes on as they come, with no bound on their number or time.
+    """
+
+    session: ClientSession
 
     def __init__(self, home: Home, config: Config, clock: Callable[[], datetime] = utc_now) -> None:
         self.home, self.config, self.clock = home, config, clock
-        self.ending = AsyncExitStack()
+        self._writers: dict[str, Writer] = {}
+        self._lock = threading.Lock()
+
+    def writer(self, workspace: str) -> Writer:
+        """The writer of a workspace: one for all that write to it here."""
+        with self._lock:
+            if workspace not in self._writers:
+                self._writers[workspace] = Writer(self.home, workspace)
+            return self._writers[workspace]
 
     async def __aenter__(self) -> Self:
+        from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+
+        self.session = ClientSession(
+            connector=TCPConnector(limit=0),
+            cookie_jar=DummyCookieJar(),
+            auto_decompress=False,
+            timeout=ClientTimeout(total=None, sock_connect=30),
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.ending.aclose()
+        """Close the session, then the writers: what was put is on disk, and can be settled."""
+        await self.session.close()
+        with self._lock:
+            writers, self._writers = list(self._writers.values()), {}
+        await asyncio.gather(*(asyncio.to_thread(writer.close) for writer in writers))
 
 
 def running(request: Request) -> Running:

@@ -1,0 +1,161 @@
+"""Posted trajectories: what another machine sends is read strictly, record by record, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from flywheel.capture import redact, strict
+from flywheel.capture.arrivals import Arrivals
+from flywheel.capture.journal import Whole
+from flywheel.capture.validity import checked
+from flywheel.schema import EndState, FlywheelError, Quarantined, Step, ToolCall, Trajectory, content_digest, stable_id
+from flywheel.settings import Home
+
+SOURCE = "http"
+EXCERPT = 200  # characters of a bad record that are kept in quarantine
+LONGEST_ID = 512
+
+
+class PostedCall(ToolCall, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One call of a tool. `arguments` is JSON text, as the model wrote it."""
+
+
+class PostedStep(Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One message of an episode. `metadata` is a JSON object as text."""
+
+    tool_calls: tuple[PostedCall, ...] = ()
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A trajectory as it is posted: the record, of which what can be known otherwise may be left out.
+
+    Without an `id` it is named by its content. `task_group` is the task unless given. `tools` is a JSON list and
+    `metadata` a JSON object, both as text. `arrived_at` is the server's to say.
+    """
+
+    id: str | None = None
+    workspace: str | None = None
+    task_id: str
+    task_group: str | None = None
+    task_type: str = ""
+    agent: str
+    agent_version: str = ""
+    model: str = ""
+    provider: str = ""
+    tools: str = "[]"
+    end_state: EndState = "completed"
+    started_at: datetime | None = None
+    arrived_at: datetime | None = None
+    source: str = SOURCE
+    source_line: int | None = None
+    metadata: str = "{}"
+    steps: tuple[PostedStep, ...]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How deep JSON may be nested, and how many characters one text may have."""
+
+    depth: int
+    field: int
+
+
+class Read(msgspec.Struct, frozen=True):
+    """What became of posted records: those to be written, redacted, and those that are set aside, by their line."""
+
+    accepted: list[Whole]
+    quarantined: list[Quarantined]
+
+
+DECODER = msgspec.json.Decoder(Posted)
+RAW = msgspec.json.Decoder(list[msgspec.Raw])
+UNREADABLE = (FlywheelError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The records of NDJSON with their lines, from 1; empty lines are none."""
+    return ((number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip())
+
+
+def items(body: bytes) -> list[tuple[int, bytes]]:
+    """The records of a JSON list with their places, from 1; or the one that is no list.
+
+    Raises:
+        FlywheelError: when it is a list that cannot be read.
+    """
+    if not body.lstrip().startswith(b"["):
+        return [(1, body)]
+    try:
+        return [(number, bytes(item)) for number, item in enumerate(RAW.decode(body), 1)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FlywheelError(f"the body is no JSON list: {error}; nothing was recorded") from error
+
+
+def read(home: Home, workspace: str, records: Iterable[tuple[int, bytes]], limits: Limits, now: datetime) -> Read:
+    """Check and redact records; in = accepted + quarantined."""
+    accepted: list[Whole] = []
+    quarantined: list[Quarantined] = []
+    for number, record in records:
+        redactor = redact.redactor(home, workspace)
+        try:
+            accepted.append(Whole(redactor.trajectory(_trajectory(record, workspace, limits, now))))
+        except UNREADABLE as error:
+            told = str(error) if not isinstance(error, RecursionError) else str(strict.too_deep(limits.depth))
+            excerpt = record[: 4 * EXCERPT].decode("utf-8", "replace")
+            quarantined.append(
+                Quarantined(
+                    workspace=workspace,
+                    source=SOURCE,
+                    line=number,
+                    error=redactor.text(told),
+                    excerpt=redactor.text(excerpt)[:EXCERPT],
+                    arrived_at=now,
+                )
+            )
+    return Read(accepted, quarantined)
+
+
+def set_aside(home: Home, workspace: str, rows: list[Quarantined], now: datetime) -> None:
+    """Store records that could not be read; one that was set aside before is left out."""
+    arrivals = Arrivals(home, workspace)
+    with arrivals.locked():
+        at = arrivals.moment(now, now)
+        arrivals.add_quarantined([msgspec.structs.replace(row, arrived_at=at) for row in rows])
+
+
+def _trajectory(record: bytes, workspace: str, limits: Limits, now: datetime) -> Trajectory:
+    strict.value(record, limits.depth)
+    posted = DECODER.decode(record)
+    if posted.workspace not in (None, workspace):
+        raise FlywheelError(f"this is of workspace {posted.workspace!r}, and was sent to {workspace!r}")
+    if not posted.steps:
+        raise FlywheelError("a trajectory has at least one step")
+    if len(record) > limits.field:
+        _check_lengths(posted, limits)
+    _json(posted.tools, list, "tools is a JSON list as text", limits)
+    for part in (posted, *posted.steps):
+        _json(part.metadata, dict, "metadata is a JSON object as text", limits)
+    fields: dict[str, Any] = {name: getattr(posted, name) for name in Trajectory.__struct_fields__}
+    group = posted.task_group or posted.task_id
+    fields |= {"id": posted.id or "", "workspace": workspace, "arrived_at": now, "task_group": group}
+    made = checked(Trajectory(**fields))
+    id = stable_id(SOURCE, workspace, made.task_id, content_digest(made)) if posted.id is None else posted.id
+    if not 0 < len(id) <= LONGEST_ID:
+        raise FlywheelError(f"an id has 1 to {LONGEST_ID} characters")
+    return msgspec.structs.replace(made, id=id)
+
+
+def _json(text: str, kind: type, rule: str, limits: Limits) -> None:
+    # Nearly all are empty.
+    if text != ("[]" if kind is list else "{}") and not isinstance(strict.value(text.encode(), limits.depth), kind):
+        raise FlywheelError(f"{rule}; this is something else")
+
+
+def _check_lengths(posted: Posted, limits: Limits) -> None:
+    for part in (posted, *posted.steps, *(call for step in posted.steps for call in step.tool_calls)):
+        for name in part.__struct_fields__:
+            if isinstance(text := getattr(part, name), str) and len(text) > limits.field:
+                raise FlywheelError(f"{name} has {len(text):,} characters; a text may have {limits.field:,}")

@@ -1,0 +1,47 @@
+"""Settling beside the server: what came in becomes stored rows, every so often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from flywheel.capture import workspaces
+from flywheel.capture.journal import Full
+from flywheel.capture.settle import settle
+from flywheel.server.outermost import told
+from flywheel.server.running import Running
+
+log = logging.getLogger("flywheel.server")
+
+PATIENCE = 10  # a full disk is left alone for so many rounds
+
+
+async def keep_settling(running: Running) -> None:
+    """Settle all workspaces again and again, until cancelled."""
+    while True:
+        await asyncio.sleep(running.config.settle_every_s)
+        if not await asyncio.to_thread(settle_all, running):
+            await asyncio.sleep(running.config.settle_every_s * PATIENCE)
+
+
+def settle_all(running: Running) -> bool:
+    """Settle each workspace; what fails is logged and keeps no other from it. False when the disk is full."""
+    room = True
+    for workspace in workspaces.names(running.home):
+        try:
+            settled = settle(running.home, workspace, running.clock())
+        except (Full, OSError) as error:
+            room = False
+            log.error("settling %s must wait: %s", workspace, told(error))
+        except Exception as error:
+            log.error("settling %s failed: %s", workspace, told(error))
+        else:
+            if settled.trajectories or settled.outcomes or settled.quarantined:
+                log.info(
+                    "settled %s: %d trajectories, %d outcomes, %d quarantined",
+                    workspace,
+                    settled.trajectories,
+                    settled.outcomes,
+                    settled.quarantined,
+                )
+    return room
