@@ -57,6 +57,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.data / "workspaces"
 
     @property
+    def keys(self) -> Path:
+        """Secrets of workspaces, each readable by its owner alone."""
+        return self.root / "keys"
+
+    @property
     def corpora(self) -> Path:
         return self.data / "corpora"
 

@@ -1,26 +1,42 @@
-"""Redaction: obvious secrets and personal data give way to typed placeholders before anything is stored."""
+"""Redaction: secrets and personal data give way to typed placeholders before anything is stored."""
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
-from flywheel.capture.secrets import NAMED_SECRET, NO_SECRET, RULES, Rule, has_digits, suspicious
-from flywheel.schema import Outcome, Step, ToolCall, Trajectory
+from flywheel.capture.redaction import policy as policies
+from flywheel.capture.redaction.credentials import NAMED, NO_SECRET
+from flywheel.capture.redaction.detector import detector
+from flywheel.capture.redaction.policy import DEFAULT, Policy
+from flywheel.schema import Outcome, Step, ToolCall, Trajectory, canonical_json
 from flywheel.settings import Home
 
-# JSON tokens that can hold a secret: strings (a key when a colon follows) and long whole numbers.
-JSON_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*:)?|(?<![\w.+-])\d{13,19}(?![\w.])', re.S)
+# JSON tokens that can hold a secret: strings (a key when a colon follows) and whole numbers.
+JSON_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*:)?|(?<![\w.+-])-?\d{4,}(?![\w.])', re.S)
+JSON_TEXT = re.compile(r"\s*[\[{]")
+# Printable ASCII that is escaped as JSON does it; not the quote and the backslash.
+ESCAPED = re.compile(r"\\u00(2[013-9a-f]|[3-46][0-9a-f]|5[0-9abd-f]|7[0-9a-e])", re.I)
+LONG = 8  # digits of a number that may be somebody's
+TELLING = 9  # characters of a value, a digit among them, that is known again where nothing says what it is
+# What tells a step's text in other words, and the steps' before it.
+TOKENS, PROMPT_TOKENS = ("token_ids", "logprobs"), ("prompt_token_ids", "prompt_logprobs")
 
 
 def _is_json(text: str) -> bool:
     try:
         msgspec.json.decode(text)
     except msgspec.DecodeError:
-        return False
+        try:
+            json.loads(text)  # it knows NaN and numbers of any size
+        except (ValueError, RecursionError):
+            return False
     return True
 
 
@@ -29,99 +45,217 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-class Redactor:
-    """Redacts the texts of one trajectory: one value has one placeholder throughout, the second of a kind `<EMAIL_2>`.
+class _Dropped(Exception):  # no error: the whole field goes
+    """A field holds a kind that takes the whole field with it."""
 
-    `counts` tells how many places were replaced, by kind.
+
+class Redactor:
+    """Redacts the texts of one trajectory by a policy: one value has one placeholder throughout.
+
+    A value that was told by what stood beside it is known again wherever it comes later. The second value of a kind
+    that is masked is `<EMAIL_2>`; one that is hashed has the same `<EMAIL:3f9a...>`
+    everywhere in its workspace. What it does depends on the texts it has seen, in their order, and on nothing else.
+    `counts` tells how many places were replaced, by kind. `key` gives the secret that hashes are made with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = DEFAULT, key: Callable[[], bytes] = bytes) -> None:
         self.counts: Counter[str] = Counter()
+        self._policy, self._key = policy, key
+        self._detector = detector(policy)
         self._placeholders: dict[tuple[str, str], str] = {}
         self._kinds: Counter[str] = Counter()
+        self._known: dict[str, str] = {}
 
     def text(self, text: str) -> str:
         """A text without secrets; one that is a JSON object or list stays JSON."""
-        return self.json(text) if text[:1] in ("{", "[") else self._plain(_storable(text))
+        return self._stable(self._text, text)
 
     def json(self, text: str) -> str:
         """JSON text without secrets, otherwise byte for byte as it was; text that is not JSON as plain text."""
+        return self._stable(self._json, text)
+
+    def identifier(self, text: str) -> str:
+        """A name or an id without secrets: they are hashed whatever the policy, so that what has one name keeps one."""
         text = _storable(text)
+        while spans := self._detector.find(text):
+            for start, end, kind in reversed(spans):
+                self.counts[kind] += 1
+                text = text[:start] + self._hashed(kind, text[start:end]) + text[end:]
+        return text
+
+    def step(self, step: Step) -> Step:
+        """A step with all its texts redacted.
+
+        Token ids and log-probabilities say the text once more: where something of it was replaced, they go.
+        """
+        clean = msgspec.structs.replace(
+            step,
+            content=step.content and self.text(step.content),
+            reasoning=step.reasoning and self.text(step.reasoning),
+            tool_calls=tuple(
+                ToolCall(
+                    id=self.identifier(call.id),
+                    name=self.identifier(call.name),
+                    arguments=self.json(call.arguments),
+                )
+                for call in step.tool_calls
+            ),
+            tool_call_id=step.tool_call_id and self.identifier(step.tool_call_id),
+            tool_name=step.tool_name and self.identifier(step.tool_name),
+        )
+        changed = clean != step
+        seen = bool(self.counts)
+        metadata = self.json(step.metadata)
+        if (seen and "token_ids" in metadata) or ("logprobs" in metadata and changed):
+            metadata = without(metadata, (*PROMPT_TOKENS, *TOKENS) if changed else PROMPT_TOKENS)
+        return msgspec.structs.replace(clean, metadata=metadata)
+
+    def trajectory(self, trajectory: Trajectory) -> Trajectory:
+        """A trajectory with its metadata, tools, steps and names redacted, in this order.
+
+        What was replaced in it is counted by kind in its metadata, as `redactions`.
+        """
+        before = self.counts.copy()
+        metadata = self.json(trajectory.metadata)
+        tools = self.json(trajectory.tools)
+        steps = tuple(self.step(step) for step in trajectory.steps)
+        clean = self.names(msgspec.structs.replace(trajectory, metadata=metadata, tools=tools, steps=steps))
+        return msgspec.structs.replace(clean, metadata=counted(clean.metadata, self.counts - before))
+
+    def names(self, trajectory: Trajectory) -> Trajectory:
+        """A trajectory with its ids and names redacted."""
+        named = ("id", "task_id", "task_group", "task_type", "agent", "agent_version", "model", "provider", "source")
+        return msgspec.structs.replace(
+            trajectory, **{field: self.identifier(getattr(trajectory, field)) for field in named}
+        )
+
+    def outcome(self, outcome: Outcome) -> Outcome:
+        """An outcome with its comment, ids and names redacted."""
+        named = ("trajectory_id", "signal", "source", "checker_version")
+        return msgspec.structs.replace(
+            outcome,
+            comment=outcome.comment and self.text(outcome.comment),
+            **{field: self.identifier(getattr(outcome, field)) for field in named},
+        )
+
+    def _stable(self, once: Callable[[str], str], text: str) -> str:
+        """Until nothing is found any more: what stood beside a secret may show another when that is gone."""
+        text = _storable(text)
+        try:
+            while (clean := once(text)) != text:
+                text = clean
+        except _Dropped as dropped:
+            return f"<DROPPED:{dropped}>"
+        return text
+
+    def _text(self, text: str) -> str:
+        return self._json(text) if JSON_TEXT.match(text) else self._plain(text)
+
+    def _json(self, text: str) -> str:
         escaped = "\\u" in text or "\\/" in text  # escapes may hide what the prefilter looks for
-        if not escaped and not suspicious(text):
+        known = any(value in text for value in self._known)
+        if not escaped and not known and not self._detector.suspicious(text):
             return text
-        if not _is_json(text):
-            return self._plain(text)
-        key: str | None = None
+        valid = _is_json(text)
+        key = ""
 
         def replace(token: re.Match[str]) -> str:
             nonlocal key
             string, colon = token.group(1), token.group(2) or ""
             if string is None:
-                clean = self._plain(token.group())
+                clean = self._value(token.group(), key, number=True)
                 return token.group() if clean == token.group() else json.dumps(clean)
-            value = json.loads(string)
-            if not colon and key is not None and NAMED_SECRET.match(key) and not NO_SECRET.fullmatch(value):
-                clean = self._placeholder("PASSWORD", value)
+            try:
+                value = _storable(json.loads(string, strict=False))
+            except ValueError:
+                return token.group()
+            if colon:
+                clean = key = self._key_of(value)
             else:
-                clean = self._plain(value)
-            key = value if colon else None
+                clean = self._value(value, key)
             return (string if clean == value else json.dumps(clean, ensure_ascii=False)) + colon
 
-        return JSON_TOKEN.sub(replace, text)
+        clean = JSON_TOKEN.sub(replace, text)
+        return clean if valid else self._plain(clean)
 
-    def step(self, step: Step) -> Step:
-        """A step with all its texts redacted."""
-        return msgspec.structs.replace(
-            step,
-            content=step.content and self.text(step.content),
-            reasoning=step.reasoning and self.text(step.reasoning),
-            tool_calls=tuple(
-                ToolCall(id=call.id, name=call.name, arguments=self.json(call.arguments)) for call in step.tool_calls
-            ),
-            metadata=self.json(step.metadata),
-        )
+    def _value(self, value: str, key: str, number: bool = False) -> str | None:
+        """A value of JSON without secrets; None where it is dropped."""
+        try:
+            if NAMED.match(key) and not NO_SECRET.match(value) and self._policy.action("PASSWORD") != "off":
+                if self._detector.placeholder.fullmatch(value):
+                    return value
+                if not number or len(value) >= 4:
+                    return self._placeholder("PASSWORD", value)
+            if number and len(value) < LONG:
+                return value
+            return self._json(value) if JSON_TEXT.match(value) else self._plain(value, key)
+        except _Dropped:
+            return None
 
-    def trajectory(self, trajectory: Trajectory) -> Trajectory:
-        """A trajectory with its metadata, tools and steps redacted, in this order."""
-        return msgspec.structs.replace(
-            trajectory,
-            metadata=self.json(trajectory.metadata),
-            tools=self.json(trajectory.tools),
-            steps=tuple(self.step(step) for step in trajectory.steps),
-        )
+    def _key_of(self, key: str) -> str:
+        try:
+            return self._plain(key)
+        except _Dropped as dropped:
+            return f"<DROPPED:{dropped}>"
 
-    def outcome(self, outcome: Outcome) -> Outcome:
-        """An outcome with its comment redacted."""
-        return msgspec.structs.replace(outcome, comment=self.text(outcome.comment)) if outcome.comment else outcome
-
-    def _plain(self, text: str) -> str:
-        if not suspicious(text):
+    def _plain(self, text: str, before: str = "") -> str:
+        if "\\u00" in text:
+            shown = ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+            text = shown if self._detector.find(shown, before) else text
+        spans = self._detector.find(text, before) or self._detector.again(text, self._known)
+        if not spans:
             return text
-        lower, digits = text.lower(), has_digits(text)
-        for rule in RULES:
-            if any(hint in lower for hint in rule.hints) if rule.hints else digits:
-                text = rule.pattern.sub(lambda match, rule=rule: self._replaced(rule, match), text)
-        return text
-
-    def _replaced(self, rule: Rule, match: re.Match[str]) -> str:
-        if rule.valid and not rule.valid(match):
-            return match.group()
-        group = "value" if "value" in rule.pattern.groupindex else 0
-        start, end = match.span(group)
-        before, after = match.string[match.start() : start], match.string[end : match.end()]
-        return before + self._placeholder(rule.kind, match[group]) + after
+        parts: list[str] = []
+        at = 0
+        for start, end, kind in spans:
+            parts += [text[at:start], self._placeholder(kind, text[start:end])]
+            at = end
+        return "".join([*parts, text[at:]])
 
     def _placeholder(self, kind: str, value: str) -> str:
         self.counts[kind] += 1
-        key = (kind, re.sub(r"[\s().-]", "", value).lower())
+        if len(value) >= TELLING and any(c.isdigit() for c in value):
+            self._known.setdefault(value, kind)
+        action = self._policy.action(kind)
+        if action == "drop":
+            raise _Dropped(kind)
+        if action == "hash":
+            return self._hashed(kind, value)
+        key = (kind, _normal(value))
         if key not in self._placeholders:
             self._kinds[kind] += 1
             number = self._kinds[kind]
             self._placeholders[key] = f"<{kind}>" if number == 1 else f"<{kind}_{number}>"
         return self._placeholders[key]
 
+    def _hashed(self, kind: str, value: str) -> str:
+        digest = hmac.digest(self._key(), f"{kind}\x1f{_normal(value)}".encode(), "sha256")
+        return f"<{kind}:{digest.hex()[:12]}>"
+
+
+def _normal(value: str) -> str:
+    return re.sub(r"[\s().-]", "", value).lower()
+
+
+def without(metadata: str, names: tuple[str, ...]) -> str:
+    """Metadata of a step without some of its fields, and `withheld` telling which."""
+    about = msgspec.json.decode(metadata)
+    gone = [name for name in names if isinstance(about, dict) and name in about]
+    if not gone:
+        return metadata
+    kept = {name: value for name, value in about.items() if name not in gone}
+    return canonical_json({**kept, "withheld": sorted({*gone, *about.get("withheld", ())})})
+
+
+def counted(metadata: str, counts: Counter[str]) -> str:
+    """Metadata of a trajectory that tells what was replaced in it, by kind, beside what was before."""
+    about = msgspec.json.decode(metadata) if counts else None
+    if not isinstance(about, dict):
+        return metadata
+    total = Counter(about.get("redactions", {})) + counts
+    return canonical_json({**about, "redactions": dict(sorted(total.items()))})
+
 
 def redactor(home: Home, workspace: str) -> Redactor:
-    """A redactor of what comes into a workspace."""
-    return Redactor()
+    """A redactor of what comes into a workspace, by its policy."""
+    return Redactor(policies.of(home, workspace), partial(policies.key, home, workspace))

@@ -1,0 +1,138 @@
+"""The detector: all rules that a policy asks for, searched for in one pass over a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+import re2
+
+from flywheel.capture.redaction import credentials, personal
+from flywheel.capture.redaction.policy import Policy
+from flywheel.capture.redaction.rules import Rule
+from flywheel.schema import FlywheelError
+
+SHORTEST = len("a@bc.de")
+# Of what else placeholders tell: printed rewards, and layers of a prompt.
+OTHERS = ("LABEL", "SYSTEM_PROMPT", "INJECTED_MEMORY", "RETRIEVED_CONTEXT")
+
+
+class Span(NamedTuple):
+    """A place in a text, and the kind of what stands there."""
+
+    start: int
+    end: int
+    kind: str
+
+
+class Detector:
+    """Finds what a policy does something about. `kinds` are all it knows; `placeholder` matches what it leaves."""
+
+    def __init__(self, policy: Policy) -> None:
+        own = [_custom(kind, custom.pattern, custom.flags) for kind, custom in policy.custom.items()]
+        known = [*own, *credentials.rules(), *personal.rules()]
+        self.kinds = {rule.kind for rule in known}
+        self.placeholder = re.compile(
+            rf"<(?:DROPPED:)?(?:{'|'.join(sorted({*self.kinds, *OTHERS}))})(?:_\d+)?(?::[0-9a-f]{{12}})?>"
+        )
+        self._rules = [rule for rule in known if policy.action(rule.kind) != "off"]
+        self._looks = re2.Set.SearchSet(_options())
+        for rule in self._rules:
+            self._looks.Add(rule.look)
+        self._looks.Compile()
+        self._allow = {value.casefold() for value in policy.allow}
+        self._allow_patterns = [pattern(allowed) for allowed in policy.allow_patterns]
+
+    def suspicious(self, text: str) -> bool:
+        """The prefilter: a text that does not pass holds nothing that any rule could match."""
+        return len(text) >= SHORTEST and bool(self._looks.Match(text))
+
+    def find(self, text: str, before: str = "") -> list[Span]:
+        """What stands in a text, from left to right; nothing overlaps. `before` says what the text is, such as its key.
+
+        Where rules disagree the earlier one has it: a workspace's own, then the particular before the general.
+        """
+        if len(text) < SHORTEST and not before:
+            return []
+        lead = f"{before}: " if before else ""
+        whole = lead + text if lead else text
+        looked = self._looks.Match(whole)
+        if not looked:
+            return []
+        taken = self._placeholders(whole)
+        if lead:
+            taken.append((0, len(lead)))
+        found: list[Span] = []
+        for index in sorted(looked):
+            rule = self._rules[index]
+            for start, end in rule.spans(whole):
+                if _overlaps((start, end), taken) or self._allowed(whole[start:end]):
+                    continue
+                taken.append((start, end))
+                found.append(Span(start - len(lead), end - len(lead), rule.kind))
+        return sorted(found)
+
+    def again(self, text: str, known: Mapping[str, str]) -> list[Span]:
+        """Where values that were found before (with their kinds) stand once more, as words of their own."""
+        there = [value for value in known if value in text]
+        if not there:
+            return []
+        taken = self._placeholders(text)
+        places = re.finditer(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, there))})(?![A-Za-z0-9])", text)
+        return [Span(*place.span(), known[place.group()]) for place in places if not _overlaps(place.span(), taken)]
+
+    def _placeholders(self, text: str) -> list[tuple[int, int]]:
+        return [match.span() for match in self.placeholder.finditer(text)] if "<" in text else []
+
+    def _allowed(self, value: str) -> bool:
+        return value.casefold() in self._allow or any(allowed.fullmatch(value) for allowed in self._allow_patterns)
+
+
+def _overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
+    return any(span[0] < end and start < span[1] for start, end in taken)
+
+
+def detector(policy: Policy) -> Detector:
+    """The detector of a policy; made once for equal ones."""
+    return _made(msgspec.json.encode(policy))
+
+
+@lru_cache(maxsize=64)
+def _made(policy: bytes) -> Detector:
+    return Detector(msgspec.json.decode(policy, type=Policy))
+
+
+def pattern(text: str, flags: str = "") -> Any:
+    """A pattern of RE2, which takes linear time.
+
+    Raises:
+        FlywheelError: for what RE2 does not take (look-around and back-references among it), or matches nothing at all.
+    """
+    if set(flags) - set("ims"):
+        raise FlywheelError(f"flags {flags!r} are not known; i, m and s are")
+    try:
+        compiled = re2.compile(f"(?{flags}:{text})" if flags else text, _options())
+    except re2.error as error:
+        said = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise FlywheelError(
+            f"the pattern {text!r} cannot be used: {said}; it must be of RE2's syntax, which has no look-around and no "
+            "back-references, so that no text can stall it"
+        ) from error
+    if compiled.search(""):
+        raise FlywheelError(f"the pattern {text!r} matches the empty text; write one that matches what is to go")
+    return compiled
+
+
+def _custom(kind: str, text: str, flags: str) -> Rule:
+    compiled = pattern(text, flags)
+    look = f"(?{flags}:{text})" if flags else text
+    return Rule(kind=kind, look=look, pattern=compiled, group="value" if "value" in compiled.groupindex else 0)
+
+
+def _options() -> Any:
+    options = re2.Options()
+    options.log_errors, options.max_mem = False, 64 * 2**20
+    return options
