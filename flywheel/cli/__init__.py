@@ -47,6 +47,7 @@ from flywheel.cli import release as release
 from flywheel.cli import rollout as rollout
 from flywheel.cli import search as search
 from flywheel.cli import stream as stream
+from flywheel.cli import token as token
 from flywheel.cli import train as train
 from flywheel.cli import versions as versions
 from flywheel.cli import wheel as wheel

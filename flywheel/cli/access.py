@@ -68,13 +68,14 @@ def visible(role: Role) -> Visible:
     return found
 
 
-def everywhere(role: Role) -> Home:
+def everywhere(role: Role, target: str = "") -> Home:
     """The data folder, for one who has a role in every workspace.
 
     Raises:
         Denied: for anybody else.
     """
-    return _owned(role, frozenset(workspaces.names(settings.home())), "the whole data folder")
+    home = settings.home()
+    return _owned(role, frozenset((*workspaces.names(home), ALL)), "the whole data folder", target)
 
 
 def corpora(role: Role, *references: str) -> Home:
@@ -195,7 +196,7 @@ def seen(role: Role) -> Seen | None:
 
 
 def _grant(home: Home, workspace: str, role: Role, token: str | None) -> Grant:
-    there = (home.workspaces / f"{checked_name(workspace, 'workspace')}.json").exists()
+    there = workspace == ALL or (home.workspaces / f"{checked_name(workspace, 'workspace')}.json").exists()
     if not access.guarded(home, workspace) and (there or _visible(home, role, token).everything):
         return access.anyone(user(), workspace)
     return access.check(home, workspace, role, token)
@@ -217,15 +218,17 @@ def _may(home: Home, workspace: str, role: Role, token: str | None) -> bool:
     return True
 
 
-def _owned(role: Role, owners: Owners, what: str) -> Home:
+def _owned(role: Role, owners: Owners, what: str, target: str | None = None) -> Home:
+    """The data folder, for one who has a role in all the owners of something; the audit log has it as the target."""
     home, token = settings.home(), settings.token()
+    about = what if target is None else target
     if not _visible(home, role, token).sees(owners):
         denied = _denied(home, role, sorted(owners), what, token)
         for owner in sorted(owners):
-            _note(home, owner, denied.who, what, denied.reason)
+            _note(home, owner, denied.who, about, denied.reason)
         raise denied
-    for owner in sorted(owners & set(workspaces.names(home))):
-        _note(home, owner, _grant(home, owner, role, token).who, what)
+    for owner in sorted(owners & {*workspaces.names(home), ALL}):
+        _note(home, owner, _grant(home, owner, role, token).who, about)
     return home
 
 
