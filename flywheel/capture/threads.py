@@ -17,7 +17,7 @@ from flywheel.capture.exchanges import Exchange
 from flywheel.capture.importers.conversations import digests
 from flywheel.capture.importers.dialects import Message
 from flywheel.capture.journal import Exchanged
-from flywheel.capture.redact import Redactor
+from flywheel.capture.redact import PROMPT_TOKENS, TOKENS, Redactor
 from flywheel.capture.writer import Moved, Writer
 from flywheel.schema import canonical_json
 from flywheel.settings import Home
@@ -25,10 +25,6 @@ from flywheel.settings import Home
 # How many ends of conversations are kept in memory, and how much of what was redacted in them, in bytes.
 TIPS = 50_000
 KEPT = 64 * 2**20
-
-# What tells an answer or a prompt over again, token by token: it goes where anything in them was redacted.
-SPELLED = ("token_ids", "logprobs")
-SPELLED_BEFORE = ("prompt_token_ids", "prompt_logprobs")
 
 
 class State(msgspec.Struct, frozen=True):
@@ -141,21 +137,23 @@ class Threads:
         beside = _fork(found[0][1] if found else state)
         details = []
         for detail, answer, (clean, _) in zip(exchange.details, exchange.answers, found, strict=False):
-            gone = (SPELLED if clean != answer else ()) + (SPELLED_BEFORE if state.masked else ())
+            gone = (TOKENS if clean != answer else ()) + (PROMPT_TOKENS if state.masked else ())
             details.append(_details(beside, detail, [key for key in gone if key in detail]))
         about = {**_value(beside, exchange.about)}
         error, tools = beside.text(exchange.error), _value(beside, exchange.tools)
         if counts := counts + beside.counts:
-            about["redacted"] = dict(sorted(counts.items()))
+            about["redactions"] = dict(sorted(counts.items()))
         clean = msgspec.structs.replace(
             exchange,
-            thread=exchange.thread if exchange.named else tip.thread if tip else exchange.id,
+            thread=beside.identifier(exchange.thread) if exchange.named else tip.thread if tip else exchange.id,
             after=tip.exchange if tip else None,
             choice=tip.choice if tip else 0,
             messages=messages,
             answers=[answer for answer, _ in found],
             details=details,
             tools=tools,
+            model=beside.identifier(exchange.model),
+            provider=beside.identifier(exchange.provider),
             error=error,
             about=about,
         )
@@ -206,9 +204,9 @@ def _value(redactor: Redactor, value: Any) -> Any:
 
 def _details(redactor: Redactor, details: dict[str, Any], gone: list[str]) -> dict[str, Any]:
     """What is known of an answer, without the tokens that spell out what was redacted; other tokens as they are."""
-    told = {key: value for key, value in details.items() if key in SPELLED + SPELLED_BEFORE and key not in gone}
-    rest = {key: value for key, value in details.items() if key not in SPELLED + SPELLED_BEFORE}
-    return _value(redactor, rest) | told | ({"dropped": gone} if gone else {})
+    told = {key: value for key, value in details.items() if key in TOKENS + PROMPT_TOKENS and key not in gone}
+    rest = {key: value for key, value in details.items() if key not in TOKENS + PROMPT_TOKENS}
+    return _value(redactor, rest) | told | ({"withheld": gone} if gone else {})
 
 
 def _fork(state: State) -> Redactor:

@@ -136,7 +136,7 @@ def test_placeholders_are_numbered_on_as_if_the_conversation_were_read_whole(des
     assert found["b"].messages == [user("<EMAIL_3> knows")]
     assert found["c"].messages == [user("I am <EMAIL>"), bot("And who is <EMAIL_2>?"), user("<EMAIL_3> knows")]
     assert found["b"].answers == found["c"].answers == [[bot("<EMAIL> and <EMAIL_3>")]]
-    assert [found[id].about["redacted"]["EMAIL"] for id in "abc"] == [3, 3, 5]
+    assert [found[id].about["redactions"]["EMAIL"] for id in "abc"] == [3, 3, 5]
 
 
 def test_tokens_that_spell_out_what_was_redacted_are_dropped(desk: Home, writing) -> None:
@@ -146,13 +146,13 @@ def test_tokens_that_spell_out_what_was_redacted_are_dropped(desk: Home, writing
     assert kept.details == [tokens]
     answered = threads.put(call("b", [user("who?")], bot("ann@example.com"), details=[tokens])).result(5)
     assert answered.details == [
-        {"finish_reason": "stop", "prompt_token_ids": [3], "dropped": ["token_ids", "logprobs"]}
+        {"finish_reason": "stop", "prompt_token_ids": [3], "withheld": ["token_ids", "logprobs"]}
     ]
     history = [user("who?"), bot("ann@example.com"), user("no")]
     asked = threads.put(call("c", history, bot("yes"), details=[tokens])).result(5)
     assert asked.after == "b"
     assert asked.details == [
-        {"finish_reason": "stop", "token_ids": [1, 2], "logprobs": [-0.5], "dropped": ["prompt_token_ids"]}
+        {"finish_reason": "stop", "token_ids": [1, 2], "logprobs": [-0.5], "withheld": ["prompt_token_ids"]}
     ]
 
 

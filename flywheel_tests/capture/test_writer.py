@@ -2,12 +2,12 @@
 
 import asyncio
 import errno
+import multiprocessing
 import os
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -190,18 +190,18 @@ def test_a_fork_writes_to_a_journal_of_its_own(desk: Home) -> None:
     assert list(found.values()) == [["child"]]
 
 
-def test_a_fork_does_not_keep_its_parents_journal(desk: Home, tmp_path: Path) -> None:
+def test_a_fork_does_not_keep_its_parents_journal(desk: Home) -> None:
     writing = Writer(desk, "desk")
     name = writing.put(told("parent")).result(5)
-    read, write = os.pipe()
+    ours, theirs = multiprocessing.Pipe()
     child = os.fork()
     if not child:
-        os.close(write)
-        os.read(read, 1)
+        theirs.send("here")
+        theirs.recv()
         os._exit(0)
+    assert ours.recv() == "here"
     writing.close()
     with journal.claimed(desk.journals / "desk" / name) as dead:
         assert dead
-    os.close(write)
-    os.close(read)
+    ours.send("go")
     os.waitpid(child, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,35 +98,30 @@ def joined(calls: Iterable[Call], results: Iterable[Result] = ()) -> list[Conver
     answered otherwise, is a conversation of its own. Results that no later call tells of follow the last answer.
     Raises ValueError where a message is malformed.
     """
-    said = [(call, [_key(message) for message in call.messages + call.answer]) for call in calls]
+    said = [(call, digests(call.messages + call.answer)) for call in calls]
     # Of two records of one call, the one that began later is the inner one, which knows more.
     said.sort(key=lambda pair: pair[0].id)
     said.sort(key=lambda pair: pair[0].started_at or EPOCH, reverse=True)
     said.sort(key=lambda pair: len(pair[1]), reverse=True)
     leaders: list[list[Call]] = []
     opening: dict[bytes, list[int]] = {}  # the leaders that open like this
-    for call, keys in said:
-        digests = list(_openings(keys))
-        within = opening.get(digests[-1], []) if keys else []
+    for call, chain in said:
+        within = opening.get(chain[-1], []) if chain else []
         for number in within:
             leaders[number].append(call)
-        if keys and not within:
-            for digest in digests:
+        if chain and not within:
+            for digest in chain:
                 opening.setdefault(digest, []).append(len(leaders))
             leaders.append([call])
     waiting = sorted(results, key=lambda result: result.at or EPOCH)
-    return [_conversation(inside, waiting) for inside in leaders]
+    return [conversation(inside, waiting) for inside in leaders]
 
 
-def _openings(keys: Sequence[str]) -> Iterator[bytes]:
-    """A digest of the first message, of the first two, and so on."""
-    running = hashlib.sha256()
-    for key in keys:
-        running.update(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
-        yield running.digest()
+def conversation(calls: Sequence[Call], waiting: list[Result]) -> Conversation:
+    """The conversation of the first of some calls, within which the others lie; results that it takes leave `waiting`.
 
-
-def _conversation(calls: Sequence[Call], waiting: list[Result]) -> Conversation:
+    Raises ValueError where a message is malformed.
+    """
     last = calls[0]
     messages = [dict(message) for message in last.messages + last.answer]
     for call in calls:
@@ -183,16 +178,20 @@ def digests(messages: Iterable[dialects.Message], before: bytes = b"") -> list[b
     """
     found = []
     for message in messages:
-        before = hashlib.sha256(before + _key(message).encode("utf-8", "surrogatepass")).digest()
+        before = hashlib.sha256(before + _key(message)).digest()
         found.append(before)
     return found
 
 
-def _key(message: dialects.Message) -> str:
+def _key(message: dialects.Message) -> bytes:
     """What makes two messages one: who said and did what. Ids, names and thoughts are not repeated faithfully."""
     calls = [c["function"] for c in message.get("tool_calls") or ()]
     if message.get("function_call"):
         calls.append(message["function_call"])
     role = chat.ROLES.get(message["role"], message["role"])
     done = [(c["name"], dialects.decoded(c["arguments"])) for c in calls]
-    return canonical_json([role, message.get("content") or "", done])
+    said = [role, message.get("content") or "", done]
+    try:
+        return msgspec.json.encode(said, order="sorted")
+    except UnicodeEncodeError:
+        return canonical_json(said).encode("utf-8", "surrogatepass")
