@@ -182,7 +182,7 @@ def import_file(
     with progress() as display:
         bar = display.add_task("import (bytes)", total=size)
         report = outcome_files.load(
-            home(),
+            access.allowed("capture", workspace, path.name),
             path,
             workspace,
             columns={column: field for column, _, field in pairs},

@@ -1,0 +1,101 @@
+"""The ledger page by page, in the order in which its rows arrived."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from flywheel import artifacts, warehouse
+from flywheel.schema import OUTCOMES, FlywheelError
+from flywheel.settings import Home
+
+LARGEST = 1_000  # rows of a page
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome of the ledger, as `schema.Outcome` has it, with its id."""
+
+    id: str
+    workspace: str
+    trajectory_id: str
+    signal: str
+    value: float
+    source: str
+    checker_version: str
+    step_index: int | None
+    observed_at: datetime
+    arrived_at: datetime
+    comment: str
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcomes in order of arrival; `next` is the cursor of the page behind this one, null where it is the last.
+
+    Nothing is ever added that arrived at or before `closed_through`: with it as `since`, the next reading misses
+    nothing and tells again at most what arrived after it.
+    """
+
+    outcomes: list[Stored]
+    next: str | None
+    closed_through: datetime | None
+
+
+def page(
+    home: Home,
+    workspace: str,
+    *,
+    trajectory: str | None = None,
+    signal: str | None = None,
+    since: datetime | None = None,
+    cursor: str | None = None,
+    limit: int = 100,
+) -> Page:
+    """A page of a workspace's ledger: of one trajectory, of one signal, what arrived after `since`, behind a cursor.
+
+    Raises:
+        FlywheelError: when the cursor is none that a page gave.
+    """
+    at, id = _after(cursor)
+    if since and since > at:
+        at, id = since, "\x7f"
+    folder = home.journals / workspace / "closed.json"
+    closed = datetime.fromisoformat(artifacts.read_json(folder)["through"]) if folder.exists() else None
+    with warehouse.connect() as connection:
+        rows = (
+            connection.sql(
+                f"""
+                SELECT * FROM (
+                    SELECT * FROM {warehouse.scan_sql(home.outcomes, OUTCOMES, workspace)}
+                    WHERE ($trajectory IS NULL OR trajectory_id = $trajectory) AND ($signal IS NULL OR signal = $signal)
+                    QUALIFY row_number() OVER (PARTITION BY id ORDER BY arrived_at, comment) = 1
+                ) WHERE arrived_at > $at OR (arrived_at = $at AND id > $id)
+                ORDER BY arrived_at, id LIMIT $rows
+                """,
+                params={"trajectory": trajectory, "signal": signal, "at": at, "id": id, "rows": limit + 1},
+            )
+            .to_arrow_table()
+            .cast(OUTCOMES)
+            .to_pylist()
+        )
+    found = [msgspec.convert(row, Stored) for row in rows[:limit]]
+    more = found and len(rows) > limit
+    return Page(outcomes=found, next=_cursor(rows[limit - 1]) if more else None, closed_through=closed)
+
+
+def _cursor(row: dict[str, Any]) -> str:
+    return f"{row['arrived_at'].astimezone(UTC).isoformat()}_{row['id']}"
+
+
+def _after(cursor: str | None) -> tuple[datetime, str]:
+    if cursor is None:
+        return datetime.min.replace(year=1900, tzinfo=UTC), ""
+    at, _, id = cursor.partition("_")
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        moment = None
+    if not id or moment is None or moment.tzinfo is None:
+        raise FlywheelError("this cursor is none that a page gave; leave it out to begin anew")
+    return moment, id

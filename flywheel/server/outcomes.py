@@ -1,0 +1,130 @@
+"""`POST` and `GET .../outcomes`: what became known of trajectories comes in, and what is stored of it goes out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from flywheel.capture import ledger, posted, strict
+from flywheel.capture.access import Grant
+from flywheel.capture.journal import Told
+from flywheel.capture.ledger import Heard, Telling, moment
+from flywheel.outcomes import paging
+from flywheel.outcomes.paging import Page
+from flywheel.schema import FlywheelError
+from flywheel.server.access import allowed
+from flywheel.server.describing import JSON, LINES, answers, takes
+from flywheel.server.errors import Refused
+from flywheel.server.running import Running, running
+
+router = APIRouter(tags=["outcomes"])
+
+PATH = "/api/v1/workspaces/{workspace}/outcomes"
+UNREADABLE = (FlywheelError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """An outcome that was set aside: its line (its place in a list), from 1, and what is wrong with it."""
+
+    line: int
+    error: str
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What became of all outcomes that were sent: as many as were accepted, already there and quarantined together.
+
+    `already_there` are those whose key was told before. Of those without one, and told again with the same time,
+    only one is stored too: they are counted as accepted.
+    """
+
+    accepted: int
+    already_there: int
+    quarantined: list[Rejected]
+
+
+@router.post(
+    PATH,
+    responses=answers(Taken, "What was accepted is on disk; what was not is in quarantine."),
+    openapi_extra=takes({JSON: Telling | list[Telling], LINES: str}),
+)
+async def tell(
+    request: Request,
+    workspace: str,
+    _grant: Annotated[Grant, Depends(allowed("capture"))],
+    here: Annotated[Running, Depends(running)],
+) -> Response:
+    """Record outcomes: one a line as NDJSON, or a JSON list of them, or one.
+
+    An outcome is a fact: told again with the same content and `observed_at`, or with the same `key`, it is not stored
+    again, so a request that was not answered can be sent again. A revision is another outcome with a later time.
+    Their trajectories may come later than they.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in (JSON, LINES):
+        raise Refused(415, f"send {LINES}, an outcome a line, or {JSON}, a list of outcomes or one")
+    body = await request.body()
+    heard, rejected = await asyncio.to_thread(_read, here, workspace, body, kind == LINES)
+    if heard:
+        await here.writer(workspace).write([Told(one.outcome) for one in heard])
+    if rejected:
+        await asyncio.to_thread(ledger.set_aside, here.home, workspace, posted.SOURCE, rejected, here.clock())
+    again = sum(one.again for one in heard)
+    taken = Taken(len(heard) - again, again, [Rejected(line, error) for line, error, _ in rejected])
+    return Response(msgspec.json.encode(taken), media_type=JSON)
+
+
+@router.get(PATH, responses=answers(Page, "A page of the ledger."))
+async def listed(
+    workspace: str,
+    _grant: Annotated[Grant, Depends(allowed("read"))],
+    here: Annotated[Running, Depends(running)],
+    trajectory: Annotated[str | None, Query(description="Those of one trajectory, by its id.")] = None,
+    signal: Annotated[str | None, Query(description="Those of one signal.")] = None,
+    since: Annotated[str | None, Query(description="What arrived after this moment (ISO 8601, with a zone).")] = None,
+    cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=paging.LARGEST, description="Rows of a page.")] = 100,
+) -> Response:
+    """The outcomes that are stored, in the order in which they arrived. What was told a moment ago is stored soon."""
+    after = moment(since) if since else None
+    page = await asyncio.to_thread(
+        paging.page,
+        here.home,
+        workspace,
+        trajectory=trajectory,
+        signal=signal,
+        since=after,
+        cursor=cursor,
+        limit=limit,
+    )
+    return Response(msgspec.json.encode(page), media_type=JSON)
+
+
+def _read(here: Running, workspace: str, body: bytes, lines: bool) -> tuple[list[Heard], list[tuple[int, str, str]]]:
+    """The outcomes of a body, and (line, error, excerpt) of what is none."""
+    records = list(posted.lines(body) if lines else posted.items(body))
+    if len(records) > here.config.lines:
+        limit = f"{len(records):,} outcomes; one request may have {here.config.lines:,}: send them in parts"
+        raise Refused(413, limit)
+    good: list[tuple[int, bytes, Telling]] = []
+    bad: list[tuple[int, str, str]] = []
+    for number, record in records:
+        try:
+            good.append((number, record, msgspec.convert(strict.value(record, here.config.depth), Telling)))
+        except UNREADABLE as error:
+            bad.append((number, str(error), _excerpt(record)))
+    heard: list[Heard] = []
+    found = ledger.hear(here.home, workspace, [telling for _, _, telling in good], here.clock())
+    for (number, record, _), one in zip(good, found, strict=True):
+        if isinstance(one, Heard):
+            heard.append(one)
+        else:
+            bad.append((number, str(one), _excerpt(record)))
+    return heard, sorted(bad)
+
+
+def _excerpt(record: bytes) -> str:
+    return record[: posted.EXCERPT].decode("utf-8", "replace")
