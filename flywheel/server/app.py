@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from flywheel.schema import FlywheelError
-from flywheel.server import capture, describing, errors, health
+from flywheel.server import capture, describing, errors, health, otlp, outcomes
 from flywheel.server.config import Config
 from flywheel.server.limits import Limits
 from flywheel.server.outermost import Outermost
@@ -20,7 +20,7 @@ from flywheel.server.settling import keep_settling, settle_all
 from flywheel.settings import Home
 
 # Those that are ready; the gateway comes last, for it takes whatever is left of its paths.
-ROUTERS = (health, capture)
+ROUTERS = (health, capture, outcomes, otlp)
 
 
 def create_app(home: Home, config: Config | None = None) -> FastAPI:
