@@ -40,12 +40,14 @@ from flywheel.cli import corpus as corpus
 from flywheel.cli import defence as defence
 from flywheel.cli import environments as environments
 from flywheel.cli import evaluate as evaluate
+from flywheel.cli import export as export
 from flywheel.cli import forget as forget
 from flywheel.cli import outcomes as outcomes
 from flywheel.cli import query as query
 from flywheel.cli import release as release
 from flywheel.cli import rollout as rollout
 from flywheel.cli import search as search
+from flywheel.cli import serve as serve
 from flywheel.cli import stream as stream
 from flywheel.cli import token as token
 from flywheel.cli import train as train

@@ -35,10 +35,9 @@ def create_app(home: Home, config: Config | None = None) -> FastAPI:
             for status, text in errors.STATUSES.items()
         },
     )
-    config = config or Config()
-    app.state.running = Running(home, config)
+    app.state.running = running = Running(home, config or Config())
     # The last one added is the outermost.
-    app.add_middleware(Limits, config=config)
+    app.add_middleware(Limits, running=running)
     app.add_middleware(Outermost)
     for error in (FlywheelError, RequestValidationError, HTTPException, OSError):
         app.add_exception_handler(error, errors.refused)

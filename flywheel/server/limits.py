@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flywheel.server import bodies
 from flywheel.server.bodies import Body
-from flywheel.server.config import Config
 from flywheel.server.errors import Refused, answer
+from flywheel.server.running import Running
 
 CLIENTS = 4096  # clients whose rate is remembered, those who asked last
 KEYS = (b"x-flywheel-token", b"authorization", b"x-api-key", b"api-key")
@@ -27,10 +27,11 @@ class Limits:
     come; of a body, routes see what it unpacks to.
     """
 
-    def __init__(self, app: ASGIApp, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
-        self.app, self.config = app, config
+    def __init__(self, app: ASGIApp, running: Running, clock: Callable[[], float] = time.monotonic) -> None:
+        self.app, self.config = app, running.config
+        self._running = running
+        config = running.config
         self._rates = Rates(config.requests_per_s, config.burst, clock)
-        self._under_way: Counter[bytes] = Counter()
         self._held = 0
         self._unpacking = asyncio.Semaphore(4)
 
@@ -70,14 +71,14 @@ class Limits:
             if not replaced:
                 await send(message)
 
-        self._under_way[client] += 1
+        self._running.under_way[client] += 1
         try:
             await self.app(scope, body.receive, sent)
         finally:
             self._held -= held
-            self._under_way[client] -= 1
-            if not self._under_way[client]:
-                del self._under_way[client]
+            self._running.under_way[client] -= 1
+            if not self._running.under_way[client]:
+                del self._running.under_way[client]
 
     def _checked(self, scope: Scope, client: bytes) -> str:
         """How the body is packed.
@@ -88,9 +89,9 @@ class Limits:
         config = self.config
         if wait := self._rates.wait(client):
             raise Refused(429, f"more than {config.requests_per_s:g} requests a second", retry_after_s=wait)
-        if self._under_way[client] >= config.concurrent_each:
+        if self._running.under_way[client] >= config.concurrent_each:
             raise Refused(429, f"{config.concurrent_each} requests of yours are under way", retry_after_s=1)
-        if self._under_way.total() >= config.concurrent:
+        if self._running.under_way.total() >= config.concurrent:
             raise Refused(503, "the server has too many requests under way", retry_after_s=1)
         headers = dict(scope["headers"])
         if int(headers.get(b"content-length", b"0")) > config.body_bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 
@@ -12,8 +11,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flywheel.schema import FlywheelError
 from flywheel.server.errors import answer
+from flywheel.server.logs import told
 
 log = logging.getLogger("flywheel.server")
 
@@ -24,6 +23,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 UNSEEN = (0, 400, 401, 403, 404)
 GONE = 499  # in the log: the client went away before its answer was whole
 
@@ -71,20 +71,11 @@ class Outermost:
         finally:
             fields = {
                 "request": id,
-                "method": scope["method"],
+                "method": scope["method"] if scope["method"] in METHODS else "?",
                 "route": getattr(scope.get("route"), "path", None),
                 # Before a request was let through, the name may be anything.
                 "workspace": None if status in UNSEEN else scope.get("path_params", {}).get("workspace"),
                 "status": status if whole else GONE,
                 "seconds": round(self._clock() - began, 4),
             }
-            log.info("%s %s %s", fields["method"], fields["route"] or "-", fields["status"], extra={"fields": fields})
-
-
-def told(error: BaseException) -> str:
-    """An error for the log: its message where it is made for people, else its kind and where it was raised."""
-    if isinstance(error, FlywheelError):
-        return f"{type(error).__name__}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    places = " < ".join(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno} {f.name}" for f in reversed(frames))
-    return f"{type(error).__name__} at {places}"
+            log.info("request", extra={"fields": fields})

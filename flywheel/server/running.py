@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
@@ -16,6 +18,9 @@ from flywheel.settings import Home
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
+
+
+LAST_S = 5.0  # for what was broken off
 
 
 def utc_now() -> datetime:
@@ -33,6 +38,7 @@ class Running:
 
     def __init__(self, home: Home, config: Config, clock: Callable[[], datetime] = utc_now) -> None:
         self.home, self.config, self.clock = home, config, clock
+        self.under_way: Counter[bytes] = Counter()  # requests, by client
         self._writers: dict[str, Writer] = {}
         self._lock = threading.Lock()
 
@@ -55,7 +61,13 @@ class Running:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the session, then the writers: what was put is on disk, and can be settled."""
+        """Close the session, then the writers: what was put is on disk, and can be settled.
+
+        Requests that were broken off have a moment to put down what they have.
+        """
+        end = time.monotonic() + LAST_S
+        while self.under_way and time.monotonic() < end:
+            await asyncio.sleep(0.01)
         await self.session.close()
         with self._lock:
             writers, self._writers = list(self._writers.values()), {}

@@ -8,7 +8,7 @@ import logging
 from flywheel.capture import workspaces
 from flywheel.capture.journal import Full
 from flywheel.capture.settle import settle
-from flywheel.server.outermost import told
+from flywheel.server.logs import told
 from flywheel.server.running import Running
 
 log = logging.getLogger("flywheel.server")
