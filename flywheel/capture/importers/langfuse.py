@@ -82,9 +82,9 @@ def _make(raw: Any, origin: Origin) -> list[Made]:
     if isinstance(raw, dict) and "trace" not in raw:
         raw = {"trace": raw, "observations": raw.get("observations")}
     export = msgspec.convert(raw, Export)
-    calls = [_call(o) for o in export.observations if o.type == "GENERATION"]
+    calls = [call(o) for o in export.observations if o.type == "GENERATION"]
     parents = {o.id: o.parent_observation_id for o in export.observations}
-    calls = innermost([call for call in calls if call.messages or call.answer], parents)
+    calls = innermost([c for c in calls if c.messages or c.answer], parents)
     # Frameworks that know no tools log a tool's run as a span of its own, whose output names the call.
     results = [result for o in export.observations if (result := _result(o))]
     found = joined(calls, results)
@@ -116,7 +116,8 @@ def _make(raw: Any, origin: Origin) -> list[Made]:
     return made
 
 
-def _call(seen: Observation) -> Call:
+def call(seen: Observation) -> Call:
+    """The call of a model that an observation is. Raises ValueError where its messages cannot be read."""
     usage = seen.usage_details or {}
     about = dialects.decoded(seen.metadata)
     about = about if isinstance(about, dict) else {}
