@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,21 +33,23 @@ class Began(msgspec.Struct, frozen=True, tag_field="event", tag="began"):
     trajectory: Trajectory
 
 
-class Said(msgspec.Struct, frozen=True, tag_field="event", tag="said"):
-    """A step was taken."""
+class Said(msgspec.Struct, frozen=True, tag_field="event", tag="said", omit_defaults=True):
+    """A step was taken; `about` is what the trajectory's metadata says otherwise from here on."""
 
     id: str
     at: datetime
     step: Step
+    about: dict[str, Any] = {}
 
 
-class Ended(msgspec.Struct, frozen=True, tag_field="event", tag="ended"):
-    """A trajectory is over; `error` is the exception that ended a failed one."""
+class Ended(msgspec.Struct, frozen=True, tag_field="event", tag="ended", omit_defaults=True):
+    """A trajectory is over; `error` is the exception that ended a failed one, `about` as in `Said`."""
 
     id: str
     at: datetime
     state: EndState
     error: str = ""
+    about: dict[str, Any] = {}
 
 
 class Whole(msgspec.Struct, frozen=True, tag_field="event", tag="whole"):

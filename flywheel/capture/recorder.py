@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from flywheel.capture import workspaces
+from flywheel.capture import boundary, workspaces
+from flywheel.capture.boundary import Boundary
 from flywheel.capture.journal import Event, Told, Whole
 from flywheel.capture.opening import Opening
 from flywheel.capture.recording import Recording
@@ -79,7 +80,7 @@ class Recorder:
             agent_version=agent_version,
             model=model,
             provider=provider,
-            tools=self.redactor().json(json_text(list(tools), "tools")),
+            tools=json_text(list(tools), "tools"),
             end_state="partial",
             arrived_at=datetime.min.replace(tzinfo=UTC),
             source=source,
@@ -206,11 +207,11 @@ class Recorder:
             metadata=json_text(dict(metadata), "metadata"),
         )
         with self._mine():
-            if header.id in self._open:
-                raise FlywheelError(f"trajectory {header.id} is being recorded already; give each its own id")
             writer = self._writing()
             recording = Recording(self, header, writer)
-            self._open[header.id] = writer
+            if recording.id in self._open:
+                raise FlywheelError(f"trajectory {recording.id} is being recorded already; give each its own id")
+            self._open[recording.id] = writer
             return recording
 
     def leave(self, recording: Recording) -> None:
@@ -235,6 +236,10 @@ class Recorder:
     def redactor(self) -> Redactor:
         """A redactor of what comes into this workspace."""
         return redactor(self._home, self._workspace)
+
+    def boundary(self, source: str) -> Boundary:
+        """What is kept of the prompts of a source of this workspace."""
+        return boundary.of(self._home, self._workspace, source)
 
     def now(self) -> datetime:
         """The clock's time, in UTC."""
@@ -275,7 +280,8 @@ class Recorder:
             of_workspace(record, self._workspace)
             redactors.append(self.redactor())
             if isinstance(record, Trajectory):
-                events.append(Whole(redactors[-1].trajectory(checked(record))))
+                kept = self.boundary(record.source).trajectory(checked(record))
+                events.append(Whole(redactors[-1].trajectory(kept)))
             else:
                 events.append(Told(redactors[-1].outcome(checked(record))))
         with self._mine():

@@ -16,7 +16,7 @@ import msgspec
 from flywheel.capture.journal import Began, Ended, Event, Said
 from flywheel.capture.validity import checked
 from flywheel.capture.writer import Moved, Writer
-from flywheel.schema import EndState, FlywheelError, Step, Trajectory
+from flywheel.schema import EndState, FlywheelError, Step, Trajectory, canonical_json
 
 if TYPE_CHECKING:
     from flywheel.capture.recorder import Recorder
@@ -45,17 +45,22 @@ class Recording:
     """
 
     def __init__(self, recorder: Recorder, trajectory: Trajectory, writer: Writer) -> None:
-        self.id = trajectory.id
         self.ended = False
         self.redactor = recorder.redactor()
+        self._boundary = recorder.boundary(trajectory.source)
         self._recorder, self._writer = recorder, writer
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._file: str | None = None
-        header = checked(trajectory)
+        header = self.redactor.header(self._boundary.header(checked(trajectory)))
+        self.id = header.id
+        self._told: dict[str, Any] = {}
         # What a journal holds so far: another one begins with it, should a disk fail under this one.
         self._said: list[Event] = []
-        self._header = Began(msgspec.structs.replace(header, metadata=self.redactor.json(header.metadata)))
+        if about := self._about():
+            metadata = canonical_json({**msgspec.json.decode(header.metadata), **about})
+            header = msgspec.structs.replace(header, metadata=metadata)
+        self._header = Began(header)
 
     @property
     def here(self) -> bool:
@@ -99,11 +104,23 @@ class Recording:
         at = self._recorder.now()
         step = step or Step(**fields)
         step = checked(step if step.at else msgspec.structs.replace(step, at=at))
-        return Said(self.id, at, self.redactor.step(step))
+        step = self.redactor.step(self._boundary.step(step))
+        return Said(self.id, at, step, self._about())
 
     def _end(self, state: EndState, error: str) -> Ended:
         self._check()
-        return checked(Ended(self.id, self._recorder.now(), state, self.redactor.text(error)))
+        error = self.redactor.text(error)
+        self._told = {}
+        return checked(Ended(self.id, self._recorder.now(), state, error, self._about()))
+
+    def _about(self) -> dict[str, Any]:
+        """What was replaced and left out so far, where that is not told yet."""
+        counts, left_out = dict(sorted(self.redactor.counts.items())), self._boundary.about()
+        about = ({"redactions": counts} if counts else {}) | ({"boundary": left_out} if left_out else {})
+        if about == self._told:
+            return {}
+        self._told = about
+        return about
 
     def _wait(self, event: Event) -> int:
         index, written = self._put(event)

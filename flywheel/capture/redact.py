@@ -111,22 +111,23 @@ class Redactor:
         return msgspec.structs.replace(clean, metadata=metadata)
 
     def trajectory(self, trajectory: Trajectory) -> Trajectory:
-        """A trajectory with its metadata, tools, steps and names redacted, in this order.
+        """A trajectory with its names, metadata, tools and steps redacted, in this order.
 
         What was replaced in it is counted by kind in its metadata, as `redactions`.
         """
         before = self.counts.copy()
-        metadata = self.json(trajectory.metadata)
-        tools = self.json(trajectory.tools)
-        steps = tuple(self.step(step) for step in trajectory.steps)
-        clean = self.names(msgspec.structs.replace(trajectory, metadata=metadata, tools=tools, steps=steps))
+        clean = self.header(trajectory)
+        clean = msgspec.structs.replace(clean, steps=tuple(self.step(step) for step in trajectory.steps))
         return msgspec.structs.replace(clean, metadata=counted(clean.metadata, self.counts - before))
 
-    def names(self, trajectory: Trajectory) -> Trajectory:
-        """A trajectory with its ids and names redacted."""
+    def header(self, trajectory: Trajectory) -> Trajectory:
+        """A trajectory with its names, metadata and tools redacted, and its steps as they were."""
         named = ("id", "task_id", "task_group", "task_type", "agent", "agent_version", "model", "provider", "source")
         return msgspec.structs.replace(
-            trajectory, **{field: self.identifier(getattr(trajectory, field)) for field in named}
+            trajectory,
+            **{field: self.identifier(getattr(trajectory, field)) for field in named},
+            metadata=self.json(trajectory.metadata),
+            tools=self.json(trajectory.tools),
         )
 
     def outcome(self, outcome: Outcome) -> Outcome:

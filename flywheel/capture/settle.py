@@ -130,17 +130,16 @@ def _read(path: Path, arrivals: Arrivals, *, dead: bool) -> Pages:
 def _continue(pages: Pages, steps: list[Step], event: Said | Ended) -> None:
     """Take a step or an end into an open trajectory; until it ends, it arrives with its last event."""
     begun = msgspec.structs.replace(pages.open[event.id], arrived_at=event.at)
+    about = event.about | ({"error": event.error} if isinstance(event, Ended) and event.error else {})
+    if about:
+        metadata = canonical_json({**msgspec.json.decode(begun.metadata), **about})
+        begun = msgspec.structs.replace(begun, metadata=metadata)
     if isinstance(event, Said):
         steps.append(event.step)
         pages.open[event.id] = begun
         return
-    metadata = begun.metadata
-    if event.error:
-        metadata = canonical_json({**msgspec.json.decode(metadata), "error": event.error})
     del pages.open[event.id]
-    pages.ended.append(
-        msgspec.structs.replace(begun, end_state=event.state, metadata=metadata, steps=tuple(steps)),
-    )
+    pages.ended.append(msgspec.structs.replace(begun, end_state=event.state, steps=tuple(steps)))
 
 
 def _candidates(pages: Sequence[Pages]) -> tuple[dict[str, Trajectory], set[str]]:

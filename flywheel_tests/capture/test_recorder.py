@@ -109,7 +109,7 @@ def test_an_exception_fails_the_trajectory_and_goes_on(desk: Home) -> None:
     recorder.close()
     [trajectory] = stored(desk)
     assert trajectory.end_state == "failed"
-    assert trajectory.metadata == '{"error":"ValueError: no such order for <EMAIL>"}'
+    assert trajectory.metadata == '{"error":"ValueError: no such order for <EMAIL>","redactions":{"EMAIL":1}}'
 
 
 def test_a_trajectory_can_end_early_and_then_takes_nothing_more(desk: Home) -> None:

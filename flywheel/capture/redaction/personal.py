@@ -27,7 +27,7 @@ NUMBERS = (
     ("DE_IDNR", "de.idnr", r"\d{2} ?\d{3} ?\d{3} ?\d{3}", r"steuer|idnr|tax.?id"),
     ("AT_SVNR", "at.vnr", r"\d{4} ?\d{6}", r"svnr|versicherung"),
     ("CH_AHV", "ch.ssn", r"756\.?\d{4}\.?\d{4}\.?\d{2}", None),
-    ("FR_NIR", "fr.nir", r"[12](?: ?\d{2}){2} ?(?:\d{2}|2[AB])(?: ?\d{3}){2} ?\d{2}", r"s[ée]cu|(?<![a-z])nir|insee|social"),
+    ("FR_NIR", "fr.nir", r"[12](?: ?\d{2}){2} ?(?:\d{2}|2[AB])(?: ?\d{3}){2} ?\d{2}", r"s[ée]cu|\bnir\b|insee"),
     ("BE_NN", "be.nn", r"\d{2}\.?\d{2}\.?\d{2}-?\d{3}\.?\d{2}", r"rijksregister|registre|national|niss|insz"),
     ("NL_BSN", "nl.bsn", r"\d{4}\.?\d{2}\.?\d{3}", r"bsn|burgerservice|sofi"),
     ("IE_PPS", "ie.pps", r"\d{7}[A-W][A-IW]?", r"(?<![a-z])ppsn?(?![a-z])|personal public"),
