@@ -1,1 +1,1 @@
-"""Ways out: rows of a corpus version, or of a query, in the formats of the field, each with its card."""
+"""Export: captured rows, pairs and step records as files of other tools' formats, each with a card."""

@@ -21,7 +21,8 @@ Summarise = Callable[[Sequence[Step], int], str]
 # What Hermes' agents write before a summary, so that readers know the turn for what it is.
 OPENS = "[CONTEXT SUMMARY]: "
 PROTECTED_LAST = 4
-SUMMARY_TOKENS = 750
+# A summary may take this share of the budget: one in so many.
+SUMMARY_SHARE = 20
 # Tokens around each turn: who speaks, and where it ends.
 TURN = 4
 
@@ -52,13 +53,12 @@ def compressed(
     summarise: Summarise | None = None,
     *,
     last: int = PROTECTED_LAST,
-    summary_tokens: int = SUMMARY_TOKENS,
 ) -> tuple[Trajectory, Compression | None]:
     """The trajectory with a marker for steps in its middle, and what was left out; as it is where it is short enough.
 
     The first step of each role and the `last` ones are protected, and a call stays with its results. Of the longest
     run between those the oldest are left out, as few as will do. A summary that fails, is blank or is longer than
-    `summary_tokens` is replaced by the marker. After Hermes' `trajectory_compressor.py`, which parts calls from
+    its share of the budget is replaced by the marker. After Hermes' `trajectory_compressor.py`, which parts calls from
     results, counts no tools, and changes the system prompt.
     """
     steps = of.steps
@@ -66,12 +66,13 @@ def compressed(
     total = offered + sum(sizes)
     if total <= max_tokens:
         return of, None
-    room = summary_tokens if summarise else count([_marker(len(steps))])[0]
+    most = max_tokens // SUMMARY_SHARE
+    room = most if summarise else count([_marker(len(steps))])[0]
     region = _region(steps, sizes, last, total - max_tokens + room + TURN)
     if region is None or sum(sizes[region.start : region.stop]) <= room + TURN:
         return of, _told(of, range(0), total, total, max_tokens)
     left_out = steps[region.start : region.stop]
-    put, error = _summary(left_out, summarise, summary_tokens, count) if summarise else (None, "")
+    put, error = _summary(left_out, summarise, most, count) if summarise else (None, "")
     marker = Step(role="user", content=OPENS + put if put else _marker(len(region)))
     kept = (*steps[: region.start], marker, *steps[region.stop :])
     left = total - sum(sizes[region.start : region.stop]) + count([text(marker)])[0] + TURN

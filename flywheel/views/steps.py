@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from flywheel.schema import STEP, TRAJECTORIES, Step, Trajectory
+from flywheel.schema import STEP, TRAJECTORIES, Step, Trajectory, content_digest
 from flywheel.views.graded import Format, Graded, Row
 
 STEPS = pa.schema([("trajectory_id", pa.string()), ("step_index", pa.int32()), *STEP])
@@ -24,6 +24,14 @@ def rows(graded: Graded, _number: int) -> list[Row]:
         {"trajectory_id": of.id, "step_index": index, **msgspec.structs.asdict(step)}
         for index, step in enumerate(of.steps)
     ]
+
+
+def shared(graded: Graded) -> Row:
+    """A row of `SHARED`."""
+    of = graded.trajectory
+    said = {name: getattr(of, name) for name in Trajectory.__struct_fields__ if name != "steps"}
+    verdict = {"reward": graded.reward, "success": graded.success}
+    return said | {"n_steps": len(of.steps), "content_digest": content_digest(of)} | verdict
 
 
 def together(shared: dict[str, Any], steps: list[dict[str, Any]]) -> Trajectory:

@@ -75,7 +75,7 @@ def test_a_summary_takes_the_place_of_the_marker():
         seen.append(len(steps))
         return "Some things were found."
 
-    short, told = compressed(LONG, 300, characters, summarise, summary_tokens=20)
+    short, told = compressed(LONG, 300, characters, summarise)
     assert told is not None and told.by == "summary" and seen == [told.end - told.first]
     assert short.steps[told.first] == Step(role="user", content=f"{OPENS}Some things were found.")
 
@@ -89,12 +89,12 @@ def down(steps, most):
     [
         (down, "TimeoutError: no answer"),
         (lambda steps, most: " ", "the summary is blank"),
-        (lambda steps, most: "far too long " * 50, "the summary has 168 tokens, and 20 are allowed"),
+        (lambda steps, most: "far too long " * 50, "the summary has 168 tokens, and 15 are allowed"),
         (lambda steps, most: None, "AttributeError: 'NoneType' object has no attribute 'strip'"),
     ],
 )
 def test_a_summary_that_fails_costs_nothing(summarise, error):
-    short, told = compressed(LONG, 300, characters, summarise, summary_tokens=20)
+    short, told = compressed(LONG, 300, characters, summarise)
     assert told is not None and (told.by, told.error) == ("marker", error)
     assert (short.steps[told.first].content or "").endswith("left out here.")
 
