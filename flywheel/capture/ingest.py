@@ -9,12 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from flywheel.capture import importers, leaks, workspaces
+from flywheel.capture import boundary, importers, leaks, redact, workspaces
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.importers import Importer, documents
 from flywheel.capture.importers.records import EXCERPT, Bad, Record
 from flywheel.capture.recorder import utc_now
-from flywheel.capture.redact import Redactor
 from flywheel.capture.validity import checked, of_workspace
 from flywheel.schema import FlywheelError, Quarantined
 from flywheel.settings import Home
@@ -212,13 +211,15 @@ def _store(
     trajectories, outcomes = [], []
     counts = Counter(report.redactions)
     for id in sorted(new):
-        redactor = Redactor()
-        trajectory, labels = leaks.masked(msgspec.structs.replace(good[id].trajectory, arrived_at=at))
+        redactor = redact.redactor(arrivals.home, arrivals.workspace)
+        kept = boundary.of(arrivals.home, arrivals.workspace, report.format).trajectory(good[id].trajectory)
+        trajectory, labels = leaks.masked(msgspec.structs.replace(kept, arrived_at=at))
         trajectories.append(redactor.trajectory(trajectory))
         if id in unlabelled:
-            outcomes += [msgspec.structs.replace(outcome, arrived_at=at) for outcome in good[id].outcomes]
+            told = [msgspec.structs.replace(outcome, arrived_at=at) for outcome in good[id].outcomes]
+            outcomes += [redactor.outcome(outcome) for outcome in told]
         counts += redactor.counts + Counter(LABEL=labels)
-    set_aside = [_quarantined(record, arrivals.workspace, report.path, at) for record in bad]
+    set_aside = [_quarantined(record, arrivals, report.path, at) for record in bad]
     refused = arrivals.erased_inputs(set_aside)
     arrivals.add_quarantined(set_aside)
     arrivals.add_outcomes(outcomes)
@@ -237,14 +238,14 @@ def _store(
     report.redactions = dict(sorted(counts.items()))
 
 
-def _quarantined(bad: Bad, workspace: str, path: str, at: datetime) -> Quarantined:
-    redactor = Redactor()
+def _quarantined(bad: Bad, arrivals: Arrivals, path: str, at: datetime) -> Quarantined:
+    redactor = redact.redactor(arrivals.home, arrivals.workspace)
     return Quarantined(
-        workspace=workspace,
-        source="/".join(Path(path).parts[-2:]),
+        workspace=arrivals.workspace,
+        source=redactor.identifier("/".join(Path(path).parts[-2:])),
         line=bad.line,
         error=redactor.text(bad.error),
-        excerpt=redactor.text(bad.excerpt),
+        excerpt=redactor.excerpt(bad.excerpt, EXCERPT),
         arrived_at=at,
     )
 

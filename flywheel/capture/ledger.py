@@ -10,6 +10,7 @@ import msgspec
 
 from flywheel.capture import workspaces
 from flywheel.capture.arrivals import Arrivals
+from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.keys import Keys
 from flywheel.capture.recorder import utc_now
 from flywheel.capture.redact import redactor
@@ -128,7 +129,7 @@ def moment(text: str, zone: tzinfo | None = None) -> datetime:
 
 
 def _redacted(home: Home, outcome: Outcome) -> Outcome:
-    return redactor(home, outcome.workspace).outcome(outcome) if outcome.comment else outcome
+    return redactor(home, outcome.workspace).outcome(outcome)
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,10 +171,10 @@ def set_aside(home: Home, workspace: str, source: str, bad: Sequence[tuple[int, 
             [
                 Quarantined(
                     workspace=workspace,
-                    source=source,
+                    source=clean.identifier(source),
                     line=line,
                     error=clean.text(error),
-                    excerpt=clean.text(excerpt),
+                    excerpt=clean.excerpt(excerpt, EXCERPT),
                     arrived_at=at,
                 )
                 for line, error, excerpt in bad

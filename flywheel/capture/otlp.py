@@ -90,7 +90,7 @@ class Receiver:
 
     def _told(self, refused: Refused) -> Refused:
         redactor = self._redactor()
-        return Refused(redactor.text(refused.error), redactor.text(refused.excerpt))
+        return Refused(redactor.text(refused.error), redactor.excerpt(refused.excerpt, EXCERPT))
 
     def _shared(self, span: Span) -> Redactor:
         with self._lock:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from flywheel.capture import redact, strict
+from flywheel.capture import boundary, redact, strict
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.journal import Whole
 from flywheel.capture.validity import checked
@@ -101,7 +101,9 @@ def read(home: Home, workspace: str, records: Iterable[tuple[int, bytes]], limit
     for number, record in records:
         redactor = redact.redactor(home, workspace)
         try:
-            accepted.append(Whole(redactor.trajectory(_trajectory(record, workspace, limits, now))))
+            posted = _trajectory(record, workspace, limits, now)
+            kept = boundary.of(home, workspace, SOURCE).trajectory(posted)
+            accepted.append(Whole(redactor.trajectory(kept)))
         except UNREADABLE as error:
             told = str(error) if not isinstance(error, RecursionError) else str(strict.too_deep(limits.depth))
             excerpt = record[: 4 * EXCERPT].decode("utf-8", "replace")

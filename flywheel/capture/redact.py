@@ -25,6 +25,8 @@ JSON_TEXT = re.compile(r"\s*[\[{]")
 ESCAPED = re.compile(r"\\u00(2[013-9a-f]|[3-46][0-9a-f]|5[0-9abd-f]|7[0-9a-e])", re.I)
 LONG = 8  # digits of a number that may be somebody's
 TELLING = 9  # characters of a value, a digit among them, that is known again where nothing says what it is
+# The end of an excerpt that may be the beginning of a secret: a word, or groups of characters.
+CUT = re.compile(r"(?:[\w@.+/=~%:\\-]+|(?:\b[A-Z0-9]{2,6}[ -]?){1,8})(?:…)?\Z")
 # What tells a step's text in other words, and the steps' before it.
 TOKENS, PROMPT_TOKENS = ("token_ids", "logprobs"), ("prompt_token_ids", "prompt_logprobs")
 
@@ -73,6 +75,11 @@ class Redactor:
     def json(self, text: str) -> str:
         """JSON text without secrets, otherwise byte for byte as it was; text that is not JSON as plain text."""
         return self._stable(self._json, text)
+
+    def excerpt(self, text: str, limit: int) -> str:
+        """The beginning of an input that cannot be read, cut after `limit` bytes: what the cut parted goes too."""
+        clean = self.json(text)
+        return CUT.sub("…", clean) if len(text.encode("utf-8", "replace")) >= limit - 3 else clean
 
     def identifier(self, text: str) -> str:
         """A name or an id without secrets: they are hashed whatever the policy, so that what has one name keeps one."""
