@@ -42,6 +42,7 @@ from flywheel.cli import environments as environments
 from flywheel.cli import evaluate as evaluate
 from flywheel.cli import export as export
 from flywheel.cli import forget as forget
+from flywheel.cli import github as github
 from flywheel.cli import outcomes as outcomes
 from flywheel.cli import query as query
 from flywheel.cli import release as release
