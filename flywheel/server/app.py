@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from flywheel.schema import FlywheelError
-from flywheel.server import capture, describing, errors, health, otlp, outcomes
+from flywheel.server import capture, describing, errors, gateway, github, health, otlp, outcomes
 from flywheel.server.config import Config
 from flywheel.server.limits import Limits
 from flywheel.server.outermost import Outermost
@@ -19,8 +19,7 @@ from flywheel.server.running import Running
 from flywheel.server.settling import keep_settling, settle_all
 from flywheel.settings import Home
 
-# Those that are ready; the gateway comes last, for it takes whatever is left of its paths.
-ROUTERS = (health, capture, outcomes, otlp)
+ROUTERS = (health, capture, outcomes, github, otlp, gateway)
 
 
 def create_app(home: Home, config: Config | None = None) -> FastAPI:
@@ -43,6 +42,7 @@ def create_app(home: Home, config: Config | None = None) -> FastAPI:
         app.add_exception_handler(error, errors.refused)
     for module in ROUTERS:
         app.include_router(module.router)
+    app.router.routes[:0] = gateway.ROUTES
     app.openapi = lambda: describing.description(app)
     return app
 

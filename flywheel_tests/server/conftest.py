@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 import uvicorn
@@ -16,8 +17,10 @@ from flywheel.server.app import create_app
 from flywheel.server.config import Config
 from flywheel.server.serving import options
 from flywheel.settings import Home
+from flywheel_tests.server.upstream import Port, Upstream
 
 Live = Callable[..., str]
+Through = Callable[..., str]
 
 
 @contextmanager
@@ -50,3 +53,21 @@ def desk(home: Home) -> Home:
     """A data folder with a workspace named `desk`."""
     workspaces.create(home, "desk")
     return home
+
+
+@pytest.fixture(scope="session")
+def upstreams() -> Iterator[Port]:
+    """Where scripted upstreams are served."""
+    with Port().open() as port:
+        yield port
+
+
+@pytest.fixture
+def through(live: Live, desk: Home, upstreams: Port) -> Through:
+    """Call it with an upstream for the base URL of its gateway, workspace `desk` and `/v1` included."""
+
+    def start(upstream: Upstream, **config: Any) -> str:
+        url = upstreams.add(upstream).url
+        return live(desk, Config(openai=f"{url}/v1", anthropic=url, settle_every_s=3600, **config)) + "/w/desk/v1"
+
+    return start

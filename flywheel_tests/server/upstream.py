@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 USAGE = (11, 7)  # tokens of every prompt and of every answer
 
@@ -240,6 +241,7 @@ class Upstream:
         self._steps.release(count)
 
     async def _answer(self, request: Request) -> Response:
+        """Answer one request."""
         body = await request.body()
         target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         self.seen.append((request.method, target, dict(request.headers), body))
@@ -288,19 +290,38 @@ class Upstream:
             raise
 
 
-@contextmanager
-def running(upstream: Upstream) -> Iterator[Upstream]:
-    """The upstream on a port of its own while the block lasts; its `url` has no path."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(upstream.app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        while not server.started and thread.is_alive():
-            time.sleep(0.005)
-        upstream.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        yield upstream
-    finally:
-        server.should_exit = True
-        thread.join(60)
+class Port:
+    """One server for any number of upstreams, each under a path of its own."""
+
+    def __init__(self) -> None:
+        self._upstreams: list[Upstream] = []
+        self._url = ""
+
+    def add(self, upstream: Upstream) -> Upstream:
+        """Serve an upstream; its `url` is where."""
+        upstream.url = f"{self._url}/{len(self._upstreams)}"
+        self._upstreams.append(upstream)
+        return upstream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the upstream that a path names."""
+        if scope["type"] == "http":
+            number, _, path = scope["path"][1:].partition("/")
+            await self._upstreams[int(number)].app({**scope, "path": f"/{path}"}, receive, send)
+
+    @contextmanager
+    def open(self) -> Iterator[Port]:
+        """Listen while the block lasts."""
+        listening = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(self, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.005)
+            self._url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield self
+        finally:
+            server.should_exit = True
+            thread.join(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -86,10 +87,10 @@ class Call:
     `bound` is how many bytes of the answer are kept; of a longer one the exchange says so.
     """
 
-    def __init__(self, request: Request, *, bound: int) -> None:
+    def __init__(self, request: Request, *, bound: int, clock: Callable[[], datetime]) -> None:
         self.id = uuid4().hex
         self.streams = False
-        self._request, self._bound = request, bound
+        self._request, self._bound, self._clock = request, bound, clock
         self._status = 0
         self._first_at: datetime | None = None
         self._unread = ""
@@ -104,9 +105,9 @@ class Call:
         self.streams = status < 400 and content_type.startswith("text/event-stream")
         self._unpacked = Unpacked(encoding, self._bound)
 
-    def feed(self, piece: bytes, at: datetime) -> int | None:
+    def feed(self, piece: bytes) -> int | None:
         """Listen to a piece; where the event begins in it that ends a stream, None where none does."""
-        self._first_at = self._first_at or at
+        self._first_at = self._first_at or self._clock()
         self._heard += len(piece)
         if self._unread:
             return None
@@ -123,8 +124,9 @@ class Call:
                 return event.at if plain is piece else 0
         return None
 
-    def exchange(self, at: datetime, remembered: Remembered, broken: str = "") -> Exchange | None:
+    def exchange(self, remembered: Remembered, broken: str = "") -> Exchange | None:
         """The exchange so far; None where it says nothing. `broken` says what broke it off, if anything did."""
+        at = self._clock()
         asked, answered = self._asked(remembered), self._answered()
         state, error = self._end(answered, broken)
         if self._request.api is openai_responses and answered.id and state == "completed":
@@ -141,7 +143,7 @@ class Call:
             named=bool(named.trajectory),
             messages=asked.messages,
             answers=answered.answers,
-            details=[details | self._clock(at) for details in answered.details],
+            details=[details | self._took(at) for details in answered.details],
             tools=asked.tools,
             model=answered.model or asked.model,
             provider=next((name for end, name in PROVIDERS.items() if f".{host}".endswith(f".{end}")), host),
@@ -172,11 +174,11 @@ class Call:
             return "partial", broken or self._unread
         return answered.state, ""
 
-    def _clock(self, at: datetime) -> dict[str, float]:
-        clock = {"seconds": (at - self._request.at).total_seconds()}
+    def _took(self, at: datetime) -> dict[str, float]:
+        took = {"seconds": (at - self._request.at).total_seconds()}
         if self.streams and self._first_at:
-            clock["first_token_s"] = (self._first_at - self._request.at).total_seconds()
-        return clock
+            took["first_token_s"] = (self._first_at - self._request.at).total_seconds()
+        return took
 
     def _asked(self, remembered: Remembered) -> Asked:
         body = interface.decoded(self._request.body)

@@ -1,0 +1,274 @@
+"""`/w/{workspace}/v1/...`: calls of models, passed on to their servers as they are, and captured beside the stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as Incoming
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from flywheel.capture.gateway.calls import INTERFACES, Call, Named, Request
+from flywheel.capture.gateway.remembered import Remembered
+from flywheel.capture.journal import Closed, Full
+from flywheel.capture.threads import Threads
+from flywheel.schema import FlywheelError
+from flywheel.server import access, upstreams
+from flywheel.server.errors import Refused
+from flywheel.server.running import Running, running
+from flywheel.server.upstreams import Asking, Away, Remote, Reply, Upstream
+
+log = logging.getLogger("flywheel.server")
+
+LONGEST_NAME = 200  # characters
+TELLING = {
+    "x-flywheel-task": "task_id",
+    "x-flywheel-task-group": "task_group",
+    "x-flywheel-task-type": "task_type",
+    "x-flywheel-agent": "agent",
+    "x-flywheel-agent-version": "agent_version",
+}
+Keep = Callable[[str], Awaitable[None]]  # a call, with what broke it off
+ROOM = 16 * 2**20  # bytes that are free on the disk when a call is passed on
+
+
+class Kept:
+    """What is kept of a workspace's calls: on disk by `threads`, and for a while in memory."""
+
+    def __init__(self, server: Running, workspace: str) -> None:
+        self._threads = Threads(server.home, workspace, server.writer(workspace))
+        self._remembered = Remembered()
+
+    async def keep(self, call: Call, broken: str) -> None:
+        """Have a call on disk, however far it came. Raises Full where the disk cannot take it."""
+        if exchange := call.exchange(self._remembered, broken):
+            await self._threads.add(exchange)
+
+
+class Gateway:
+    """Passes requests on and captures those that are calls. Plain ASGI: nothing of a framework between the pieces."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        incoming = Incoming(scope, receive)
+        server = running(incoming)
+        workspace, path = scope["path_params"]["workspace"], _path(scope)
+        token, headers = access.split(incoming.headers)
+        await access.admitted(incoming, workspace, "capture", token)
+        body = await incoming.body()
+        passed = upstreams.passed(headers)
+        upstream, target = _upstream(server, path, incoming)
+        api = INTERFACES.get(path) if scope["method"] == "POST" else None
+        if api:
+            # What came packed could not be read beside the stream.
+            passed = [*(pair for pair in passed if pair[0] != b"accept-encoding"), (b"accept-encoding", b"identity")]
+        if scope["query_string"]:
+            target = f"{target}?{scope['query_string'].decode('latin-1')}"
+        asking = Asking(scope["method"], target, passed, body)
+        way = Way(receive, send)
+        if api is None:
+            await _pass(upstream, asking, way)
+            return
+        _room(server)
+        named = _named(incoming, scope["path_params"].get("trajectory", ""))
+        request = Request(api=api, body=body, upstream=upstream.url, named=named, at=server.clock())
+        call = Call(request, bound=server.config.body_bytes, clock=server.clock)
+        await _capture(upstream, asking, way, call, partial(_kept(scope, server, workspace).keep, call))
+
+
+def _kept(scope: Scope, server: Running, workspace: str) -> Kept:
+    """What this server keeps of a workspace."""
+    every: dict[str, Kept] = scope["app"].state.__dict__.setdefault("gateway", {})
+    if workspace not in every:
+        every[workspace] = Kept(server, workspace)
+    return every[workspace]
+
+
+async def _capture(upstream: Upstream, asking: Asking, way: Way, call: Call, keep: Keep) -> None:
+    """Pass an answer on; its end comes when the call is on disk.
+
+    Raises:
+        Refused: when the upstream gives no answer.
+        Full: when the disk could not take it, and nothing of the answer has been passed on.
+    """
+    reply, held, away = None, b"", None
+    try:
+        async with way.attended():
+            reply = await upstream.ask(asking)
+            call.began(reply.status, reply.header(b"content-type"), reply.header(b"content-encoding"))
+            if call.streams:
+                await way.begin(reply)
+            while piece := await reply.piece():
+                end = call.feed(piece)
+                if not call.streams:  # the last piece of a plain body is held back
+                    held, piece = piece, held
+                elif end is not None:
+                    held, piece = piece[end:], piece[:end]
+                if piece:
+                    await way.send(reply, piece)
+                if end is not None:
+                    break
+    except Away as error:
+        away = error
+    except BaseException as error:
+        if reply:
+            reply.close()
+        await keep("the client went away" if isinstance(error, ClientDisconnect) else "the server was stopped")
+        raise
+    try:
+        await keep(str(away) if away else "")
+        if away and not way.begun:
+            raise Refused(502, str(away))
+        if reply and held:
+            await way.send(reply, held)
+        if reply and not away:
+            await _rest(reply, way)
+    except FlywheelError as error:
+        if not way.begun:
+            raise
+        # Without its end the client can tell that something is wrong with the answer.
+        log.error("an answer was cut off before its end: %s", error)
+    finally:
+        if reply:
+            reply.close()
+
+
+class Way:
+    """The way of an answer to its client."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self.begun = False
+        self._receive, self._send = receive, send
+
+    async def begin(self, reply: Reply) -> None:
+        """Hand the status and the headers on."""
+        self.begun = True
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+
+    async def send(self, reply: Reply, piece: bytes) -> None:
+        """Hand a piece on; it waits while the client is slow."""
+        if not self.begun:
+            await self.begin(reply)
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self, reply: Reply) -> None:
+        """Say that the answer is whole."""
+        if not self.begun:
+            await self.begin(reply)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @asynccontextmanager
+    async def attended(self) -> AsyncIterator[None]:
+        """A block that is left with ClientDisconnect as soon as the client goes away."""
+        task, left = asyncio.current_task(), False
+        assert task
+
+        def leave(_: object) -> None:
+            nonlocal left
+            left = True
+            task.cancel()
+
+        watch = asyncio.create_task(self._gone())
+        watch.add_done_callback(leave)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if left and not task.uncancel():
+                raise ClientDisconnect from None
+            raise
+        finally:
+            watch.remove_done_callback(leave)
+            watch.cancel()
+
+    async def _gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+async def _pass(upstream: Upstream, asking: Asking, way: Way) -> None:
+    """Pass an answer on, and keep nothing of it."""
+    try:
+        async with way.attended():
+            reply = await upstream.ask(asking)
+    except Away as away:
+        raise Refused(502, str(away)) from away
+    try:
+        await _rest(reply, way)
+    finally:
+        reply.close()
+
+
+async def _rest(reply: Reply, way: Way) -> None:
+    """Pass on what is left of an answer, and its end, if it has one."""
+    try:
+        async with way.attended():
+            while piece := await reply.piece():
+                await way.send(reply, piece)
+    except Away as away:
+        if not way.begun:
+            raise Refused(502, str(away)) from away
+        log.warning("an answer broke off: %s", away)
+        return
+    await way.end(reply)
+
+
+def _path(scope: Scope) -> str:
+    """What of the path follows `/v1/`, as it was written."""
+    before = 6 if "trajectory" in scope["path_params"] else 4
+    parts = scope["raw_path"].decode("latin-1").split("/")[before:]
+    if any(part.lower().replace("%2e", ".") in (".", "..") for part in parts):
+        raise Refused(404, "a path of the gateway has no dots for parts")
+    return "/".join(parts)
+
+
+def _upstream(server: Running, path: str, incoming: Incoming) -> tuple[Upstream, str]:
+    """Who is asked, and for which path: the base URL of Anthropic has no `/v1`."""
+    config = server.config
+    of_anthropic = path.partition("/")[0] == "messages" or "anthropic-version" in incoming.headers
+    url = config.anthropic if of_anthropic else config.openai
+    return Remote(server.session, url, silence_s=config.silence_s), f"/v1/{path}" if of_anthropic else f"/{path}"
+
+
+def _named(incoming: Incoming, trajectory: str) -> Named:
+    """What the client says beside the call."""
+    about = {field: incoming.headers[name] for name, field in TELLING.items() if incoming.headers.get(name)}
+    trajectory = trajectory or incoming.headers.get("x-flywheel-trajectory", "")
+    if any(len(name) > LONGEST_NAME for name in (trajectory, *about.values())):
+        raise Refused(400, f"a name in a header X-Flywheel-... or in the path has at most {LONGEST_NAME} characters")
+    return Named(trajectory=trajectory, about=about)
+
+
+def _room(server: Running) -> None:
+    """Raises Full where the disk is so full that what comes back could not be kept."""
+    disk = os.statvfs(server.home.root)
+    if disk.f_bavail * disk.f_frsize < ROOM:
+        raise Full(f"the disk of {server.home.root} is full: nothing was passed on; free some space and try again")
+
+
+router = APIRouter(tags=["gateway"])
+
+
+@router.post("/w/{workspace}/t/{trajectory}/end", dependencies=[Depends(access.allowed("capture"))])
+async def end(
+    workspace: str,
+    trajectory: Annotated[str, Path(description="The name that its calls gave it.", max_length=LONGEST_NAME)],
+    server: Annotated[Running, Depends(running)],
+) -> dict[str, str]:
+    """Say that a trajectory is over, so that it is stored without waiting for it to be quiet."""
+    await server.writer(workspace).write([Closed(thread=trajectory, at=server.clock())])
+    return {"trajectory": trajectory}
+
+
+# Beside the router: plain routes, for which nothing of FastAPI stands between the pieces of an answer.
+ROUTES = [
+    Route(path, Gateway(), name="gateway", include_in_schema=False)
+    for path in ("/w/{workspace}/v1/{path:path}", "/w/{workspace}/t/{trajectory}/v1/{path:path}")
+]
