@@ -45,6 +45,7 @@ from flywheel.cli import forget as forget
 from flywheel.cli import github as github
 from flywheel.cli import outcomes as outcomes
 from flywheel.cli import query as query
+from flywheel.cli import redaction as redaction
 from flywheel.cli import release as release
 from flywheel.cli import rollout as rollout
 from flywheel.cli import search as search
