@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from flywheel.settings import Home
+from flywheel.settings import NAME, Home
 
 # Whatever a caller sends as a name may be a token that went astray.
 _TOKEN = re.compile(r"fw_[0-9a-f]+")
@@ -21,8 +21,8 @@ _LONGEST = 200
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was asked for: by whom (token's name and id, or a user of the machine), and whether it was let.
 
-    `action` is a command or a route. `target` names what it was about, never by its content. `reason` says why it was
-    denied.
+    `action` is a command or a route. `target` names what it was about, never by its content, and is redacted. `reason`
+    says why it was denied.
     """
 
     at: datetime
@@ -51,7 +51,7 @@ def audit(
         who=_plain(who),
         action=_plain(action),
         workspace=_plain(workspace),
-        target=_plain(target),
+        target=_plain(_redacted(home, workspace, target)) if target else "",
         allowed=allowed,
         reason=reason,
     )
@@ -67,6 +67,12 @@ def audit(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
+
+
+def _redacted(home: Home, workspace: str, target: str) -> str:
+    from flywheel.capture.redact import Redactor, redactor  # the detectors take a while to import
+
+    return (redactor(home, workspace) if NAME.fullmatch(workspace) else Redactor()).text(target)
 
 
 def events(home: Home, *, since: datetime | None = None) -> Iterator[Event]:
