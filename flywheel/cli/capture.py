@@ -53,8 +53,8 @@ def list_workspaces(json: Json = False) -> None:
 
 # As `capture.importers` has them, which would take a while to import for a line of help.
 FORMATS = (
-    *("alpaca", "anthropic-messages", "claude-code", "hermes", "intercode", "langfuse", "openai-chat", "otlp"),
-    *("sharegpt", "swe-agent", "tau-bench", "tau2"),
+    *("alpaca", "anthropic-messages", "api-calls", "claude-code", "hermes", "intercode", "langfuse", "openai-chat"),
+    *("openai-responses", "otlp", "sharegpt", "swe-agent", "tau-bench", "tau2"),
 )
 
 
@@ -62,7 +62,9 @@ FORMATS = (
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Files, or folders of .json, .jsonl and .traj files (.gz too).")],
     workspace: Workspace,
-    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}; auto finds out.")] = "auto",
+    format: Annotated[
+        str, typer.Option(help=f"{', '.join(FORMATS)}, or one of `flywheel formats`; auto finds out.")
+    ] = "auto",
     json: Json = False,
 ) -> None:
     """Bring captures in from files: each record once, malformed ones to quarantine, rewards to the outcome ledger.
@@ -88,6 +90,11 @@ def ingest(
         emit(report)
     else:
         _print(report)
+    for file in report.files:
+        if file.error:
+            say(file.error)
+    for broken in report.broken:
+        say(broken)
     if total.quarantined:
         say('see what was quarantined with: flywheel query "SELECT source, line, error FROM quarantine"')
     if total.records == total.quarantined:
@@ -114,7 +121,25 @@ def _print(report: Report) -> None:
         [("/".join(Path(f.path).parts[-2:]), *(getattr(f, column) for column in columns)) for f in files],
     )
     redacted = ", ".join(f"{count} {kind}" for kind, count in report.total.redactions.items())
-    say(f"formats: {', '.join(sorted({f.format for f in report.files}))}; replaced: {redacted or 'nothing'}")
+    say(f"formats: {', '.join(sorted({f.format or 'none' for f in report.files}))}; replaced: {redacted or 'nothing'}")
+
+
+@app.command()
+def formats(json: Json = False) -> None:
+    """List the formats that `flywheel ingest` reads, with those of other packages, and packages that cannot be used.
+
+    Example: flywheel formats
+    """
+    from flywheel.capture import importers
+
+    known = importers.known()
+    rows = [(importer.NAME, known.packages.get(importer.NAME, "flywheel")) for importer in known.importers]
+    if json:
+        emit({"formats": [{"format": name, "package": package} for name, package in rows], "broken": known.broken})
+        return
+    table("formats", ["format", "package"], sorted(rows))
+    for broken in known.broken:
+        say(broken)
 
 
 @app.command()

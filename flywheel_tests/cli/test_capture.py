@@ -87,3 +87,20 @@ def test_tables_for_people(tmp_path: Path) -> None:
 
 def test_help_names_every_format():
     assert sorted(capture.FORMATS) == sorted(FORMATS)
+
+
+def test_formats_are_listed():
+    listed = json.loads(CliRunner().invoke(app, ["formats", "--json"]).stdout)
+    assert {"format": "otlp", "package": "flywheel"} in listed["formats"] and listed["broken"] == []
+    assert "openai-responses" in CliRunner().invoke(app, ["formats"]).stdout
+
+
+def test_a_file_of_no_format_in_a_folder_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "chats.jsonl").write_text(json.dumps(CHAT) + "\n")
+    (folder / "notes.json").write_text('{"text": "prose"}')
+    CliRunner().invoke(app, ["workspace", "create", "desk"])
+    ran = CliRunner().invoke(app, ["ingest", str(folder), "-w", "desk"], catch_exceptions=False)
+    assert ran.exit_code == 0
+    assert "notes.json is of no known format" in ran.stderr.replace("\n", "")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from flywheel.capture.importers import chat, dialects
 from flywheel.schema import Step, canonical_json, stable_id
 
+Item = TypeVar("Item")
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -102,19 +103,26 @@ def joined(calls: Iterable[Call], results: Iterable[Result] = ()) -> list[Conver
     # Of two records of one call, the one that began later is the inner one, which knows more.
     said.sort(key=lambda pair: pair[0].id)
     said.sort(key=lambda pair: pair[0].started_at or EPOCH, reverse=True)
-    said.sort(key=lambda pair: len(pair[1]), reverse=True)
-    leaders: list[list[Call]] = []
+    waiting = sorted(results, key=lambda result: result.at or EPOCH)
+    return [conversation(inside, waiting) for inside in lines(said)]
+
+
+def lines(said: Iterable[tuple[Item, Sequence[bytes]]]) -> list[list[Item]]:
+    """Items whose conversation is told by `digests`: together, the longest first, where one opens another.
+
+    What opens several is with each of them. Items of no messages are left out.
+    """
+    leaders: list[list[Item]] = []
     opening: dict[bytes, list[int]] = {}  # the leaders that open like this
-    for call, chain in said:
+    for item, chain in sorted(said, key=lambda pair: len(pair[1]), reverse=True):
         within = opening.get(chain[-1], []) if chain else []
         for number in within:
-            leaders[number].append(call)
+            leaders[number].append(item)
         if chain and not within:
             for digest in chain:
                 opening.setdefault(digest, []).append(len(leaders))
-            leaders.append([call])
-    waiting = sorted(results, key=lambda result: result.at or EPOCH)
-    return [conversation(inside, waiting) for inside in leaders]
+            leaders.append([item])
+    return leaders
 
 
 def conversation(calls: Sequence[Call], waiting: list[Result]) -> Conversation:

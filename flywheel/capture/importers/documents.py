@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import msgspec
 
@@ -45,6 +45,28 @@ class Piece(msgspec.Struct, frozen=True):
     def data(self) -> bytes:
         """The bytes of it."""
         return self.source[self.start : self.end]
+
+
+class Aside:
+    """Values that are set by in a nameless file, while another is read: memory holds where they lie."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def put(self, value: bytes) -> tuple[int, int]:
+        """Set a value by; where it lies."""
+        return self._file.seek(0, 2), self._file.write(value)
+
+    def get(self, place: tuple[int, int]) -> bytes:
+        """The value that lies there."""
+        self._file.seek(place[0])
+        return self._file.read(place[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 class Unreadable(FlywheelError):

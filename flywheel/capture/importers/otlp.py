@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -46,7 +44,7 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
 
     A trace without a call of a model has none. Spans are set by in a nameless file: memory holds one trace.
     """
-    with documents.opened(path) as data, tempfile.TemporaryFile() as aside:
+    with documents.opened(path) as data, documents.Aside() as aside:
         size, refused = len(data), False
         traces: dict[str, Seen] = {}
         for index, piece in enumerate(documents.records(data)):
@@ -61,13 +59,13 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
                         yield Bad(piece.line, f"record {index}, {span.error}", span.excerpt, piece.end)
                     elif span:
                         seen = traces.setdefault(span.trace, Seen(piece.line, excerpt))
-                        seen.places.append(_set_by(aside, span))
+                        seen.places.append(aside.put(msgspec.json.encode(spans.kept(span))))
             except REFUSED as error:
                 refused = True
                 yield Bad(piece.line, f"record {index}: {error}", excerpt, piece.end)
         told = 0
         for id, seen in traces.items():
-            whole = trace.of(SPANS.decode(_taken(aside, place)) for place in seen.places)
+            whole = trace.of(SPANS.decode(aside.get(place)) for place in seen.places)
             for name, error in whole.bad:
                 yield Bad(seen.line, f"trace {id}, span {name}: {error}", seen.excerpt, size)
             if whole.models:
@@ -107,13 +105,3 @@ def _made(whole: Trace, origin: Origin, seen: Seen, end: int) -> list[Record | B
         ]
     except (*REFUSED, FlywheelError) as error:
         return [Bad(seen.line, f"trace {whole.id}: {error}", seen.excerpt, end)]
-
-
-def _set_by(aside: IO[bytes], span: Span) -> tuple[int, int]:
-    data = msgspec.json.encode(spans.kept(span))
-    return aside.seek(0, 2), aside.write(data)
-
-
-def _taken(aside: IO[bytes], place: tuple[int, int]) -> bytes:
-    aside.seek(place[0])
-    return aside.read(place[1])
