@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,7 +161,13 @@ class CorpusLoader:
         return batch
 
     def _loader(self) -> DataLoader[dict[str, Any]]:
-        return DataLoader(self.dataset, batch_size=None, num_workers=self.workers, multiprocessing_context=self.context)
+        return DataLoader(
+            self.dataset,
+            batch_size=None,
+            num_workers=self.workers,
+            multiprocessing_context=self.context,
+            worker_init_fn=_leaving,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, as plain values: save it beside the model."""
@@ -189,6 +197,11 @@ class CorpusLoader:
             "pack": of.pack,
             "batch over all ranks": of.batch * of.ranks,
         }
+
+
+def _leaving(_worker: int) -> None:
+    """Let a spawned worker leave without Python's finalisation: it aborts a thread that still hands a tensor over."""
+    atexit.register(os._exit, 0)
 
 
 def _place() -> tuple[int, int]:
