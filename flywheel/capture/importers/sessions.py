@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from flywheel.capture.importers.documents import Piece
+
+# How many times its lines the paths of a file may hold together, and how many lines they may in any case.
+MANY, ALLOWANCE = 20, 100_000
 
 
 class Line(msgspec.Struct, kw_only=True):
@@ -40,6 +43,8 @@ class Turn:
         self.cut_from = cut_from
         self.results: Turn | None = None
         self.followed = 0
+        self.told = False
+        self.depth = 0  # lines from the first of its path to the last of it
 
 
 class Way(msgspec.Struct):
@@ -62,7 +67,8 @@ def ways(lines: Sequence[Line]) -> tuple[list[Way], list[Line]]:
     """Every path through the tree of lines, by where it ends in the file; and the lines whose parents form a ring.
 
     A parent is looked for in its session first, then in the others (a session that was resumed under a new name).
-    A line of another agent is never on a path: a sub-agent's begins where it was called.
+    A line of another agent is never on a path: a sub-agent's begins where it was called. Of a file with so many dead
+    ends that its paths would hold `MANY` times its lines, the earlier ones begin where they part from another.
     """
     parents, cuts = _parents(lines)
     children: dict[int, list[int]] = {}
@@ -95,7 +101,13 @@ def ways(lines: Sequence[Line]) -> tuple[list[Way], list[Line]]:
         waiting += reversed(children.get(number, ()))
     for turn in all_turns:
         turn.lines.sort(key=lambda line: line.piece.start)
-    found = [_way(turn) for turn in all_turns if not turn.followed]
+        turn.depth = len(turn.lines) + (turn.before.depth if turn.before else 0)
+    left = max(MANY * len(lines), ALLOWANCE)
+    found = []
+    for last in sorted((t for t in all_turns if not t.followed), key=lambda t: t.lines[-1].piece.end, reverse=True):
+        whole = last.depth <= left
+        left -= last.depth if whole else 0
+        found.append(_way(last, whole=whole))
     found.sort(key=lambda way: way.turns[-1].lines[-1].piece.end)
     return found, [line for number, line in enumerate(lines) if number not in turns]
 
@@ -143,13 +155,17 @@ def _joined(line: Line, before: Turn | None) -> Turn | None:
     return into
 
 
-def _way(last: Turn) -> Way:
-    turns = list(_back(last))[::-1]
-    branches = sum(turn.followed > 1 for turn in turns)
-    return Way(turns=turns, cut_from=turns[0].cut_from, branches=branches)
-
-
-def _back(turn: Turn | None) -> Iterator[Turn]:
-    while turn:
-        yield turn
+def _way(last: Turn, *, whole: bool) -> Way:
+    """The path to a turn, or what of it is on no other; after all of it, every turn of it is told."""
+    turns: list[Turn] = []
+    turn: Turn | None = last
+    while turn and (whole or not turn.told):
+        turns.append(turn)
+        turn.told = True
         turn = turn.before
+    turns.reverse()
+    return Way(
+        turns=turns,
+        cut_from=turn.lines[-1].uuid if turn else turns[0].cut_from,
+        branches=sum(turn.followed > 1 for turn in turns),
+    )

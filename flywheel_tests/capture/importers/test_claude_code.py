@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from flywheel.capture import workspaces
-from flywheel.capture.importers import claude_code
+from flywheel.capture.importers import claude_code, sessions
+from flywheel.capture.importers.documents import Piece
 from flywheel.capture.importers.records import Bad, Record
+from flywheel.capture.importers.sessions import Line
 from flywheel.capture.ingest import ingest
 from flywheel.schema import Step, ToolCall, Trajectory
 from flywheel.settings import Home
@@ -134,6 +136,29 @@ def test_a_rewritten_history_is_a_trajectory_of_its_own(read: Read) -> None:
     assert one.id != other.id
     assert one.task_group == other.task_group
     assert [about(t)["rewritten"] for t in (one, other)] == [1, 1]
+
+
+def test_many_dead_ends_begin_where_they_part(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "ALLOWANCE", 0)
+    monkeypatch.setattr(sessions, "MANY", 1)
+    stem = [line(f"u{n}", f"u{n - 1}" if n else None, f"s{n}") for n in range(5)]
+    ends = [line(f"d{n}", "u4", f"d{n}") for n in range(3)]
+    paths = trajectories(read, *stem, *ends)
+    assert [told(t) for t in paths] == [["d0"], ["d1"], ["s0", "s1", "s2", "s3", "s4", "d2"]]
+    assert [about(t).get("follows") for t in paths] == ["u4", "u4", None]
+
+
+def test_a_session_of_dead_ends_alone_is_read_in_time_that_grows_with_it() -> None:
+    data: Any = b"x" * 10_000
+
+    def said_at(at: int, parent: int) -> Line:
+        before = f"u{parent}" if parent >= 0 else None
+        return Line(piece=Piece(data, at, at + 1, at), uuid=f"u{at}", parent=before, session="s", role="user")
+
+    lines = [said_at(n, n - 1) for n in range(4000)] + [said_at(n, 3999) for n in range(4000, 8000)]
+    found, _ = sessions.ways(lines)
+    assert len(found) == 4000
+    assert sum(len(way.lines) for way in found) <= sessions.MANY * len(lines) + len(lines)
 
 
 def test_a_call_that_was_answered_twice_is_a_rewritten_history(read: Read) -> None:
