@@ -16,6 +16,7 @@ from pathlib import Path
 import dagster as dg
 
 from flywheel import settings
+from flywheel.capture import access
 from flywheel.cli import output
 from flywheel.defs import automation
 from flywheel.defs.instance import open_instance, prepare
@@ -103,8 +104,13 @@ def _alone(home: Home) -> Iterator[None]:
 
 
 def clear(home: Home) -> None:
-    """Remove what earlier demos made; refused where the folder holds workspaces of somebody else."""
+    """Remove what earlier demos made; refused where the folder holds workspaces of somebody else, or guarded ones."""
     mine = config.load(home).workspace
+    if access.guarded(home, mine):
+        raise FlywheelError(
+            f"workspace {mine!r} is guarded by tokens, which would go too: name another folder in FLYWHEEL_HOME, "
+            "or remove it yourself"
+        )
     others = sorted(p.stem for p in home.workspaces.glob("*.json") if p.stem != mine)
     if others:
         raise FlywheelError(
@@ -112,7 +118,7 @@ def clear(home: Home) -> None:
             "name another folder in FLYWHEEL_HOME, or remove it yourself"
         )
     for path in home.root.iterdir() if home.root.is_dir() else []:
-        if path.name in {config.FILE, ".demo.lock", "sample"}:
+        if path.name in {config.FILE, ".demo.lock", "sample", home.audit.name}:
             continue
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
