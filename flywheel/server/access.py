@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from flywheel import artifacts
-from flywheel.capture import access, redact
-from flywheel.capture.access import TOKEN, Denied, Grant, Role
+from flywheel.capture import access, redact, workspaces
+from flywheel.capture.access import ROLES, TOKEN, Denied, Grant, Role
 from flywheel.capture.audit import audit
 from flywheel.server.running import Running, running
 from flywheel.settings import checked_name
@@ -94,6 +94,32 @@ async def admitted(request: Request, workspace: str, role: Role, token: str | No
     route = getattr(request.scope.get("route"), "path", request.url.path)
     ask = (running(request), request.headers, workspace, role, token, f"{request.method} {route}", target)
     return await run_in_threadpool(_admitted, *ask) if artifacts.remote(ask[0].home.workspaces) else _admitted(*ask)
+
+
+def visible(request: Request) -> list[str]:
+    """The workspaces in which the caller has a role, in order of name.
+
+    Raises:
+        Denied: when there are some, and the caller has one in none.
+    """
+    server, given, names = running(request), token(request.headers), workspaces.names(running(request).home)
+    found: list[str] = []
+    reasons: list[Denied] = []
+    for name in names:
+        for role in ROLES:
+            try:
+                _grant(server, request.headers, name, role, given, True, server.clock())
+            except Denied as denied:
+                reasons.append(denied)
+            else:
+                found.append(name)
+                break
+    if names and not found and given is None:
+        raise Denied("missing", "a token is needed: send it as Authorization: Bearer fw_...", "no token")
+    if names and not found:
+        # Of a token that is known in one workspace, the others know only that it is not theirs.
+        raise next((denied for denied in reasons if denied.reason != "workspace"), reasons[0])
+    return found
 
 
 def _admitted(

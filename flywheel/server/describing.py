@@ -12,7 +12,9 @@ LINES = "application/x-ndjson"
 
 
 def schema(kind: Any) -> dict[str, Any]:
-    """The JSON schema of a type, in one piece: what it refers to stands where it is referred to."""
+    """The JSON schema of a type, or of any of several, in one piece: what it refers to stands where that is done."""
+    if isinstance(kind, tuple):
+        return {"anyOf": [schema(one) for one in kind]}
     (described,), parts = msgspec.json.schema_components([kind], ref_template="{name}")
     return _whole(described, parts)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 
+READERS = 4  # questions to the tables at a time: each uses all processors
 LAST_S = 5.0  # for what was broken off
 
 
@@ -39,6 +40,7 @@ class Running:
     def __init__(self, home: Home, config: Config, clock: Callable[[], datetime] = utc_now) -> None:
         self.home, self.config, self.clock = home, config, clock
         self.under_way: Counter[bytes] = Counter()  # requests, by client
+        self.reading = asyncio.Semaphore(READERS)
         self._writers: dict[str, Writer] = {}
         self._lock = threading.Lock()
 
