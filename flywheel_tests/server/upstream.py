@@ -75,7 +75,7 @@ def chat_chunks(says: list[Say], id: str = "chatcmpl-1", **more: Any) -> list[di
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": None if say.text is None else ""}]
         deltas += [{"reasoning_content": piece} for piece in halves(say.thought or "")]
         deltas += [{"content": piece} for piece in halves(say.text or "")]
-        for at, (i, name, _) in reversed(list(enumerate(say.calls))):
+        for at, (i, name, _) in enumerate(say.calls):
             call = {"index": at, "id": i, "type": "function", "function": {"name": name, "arguments": ""}}
             deltas.append({"tool_calls": [call]})
         for part in (0, 1):

@@ -116,6 +116,24 @@ def test_token_ids_and_log_probabilities_are_kept() -> None:
     }
 
 
+def test_parts_of_parallel_calls_come_in_any_order() -> None:
+    def part(index: int, **call: Any) -> dict[str, Any]:
+        return {"tool_calls": [{"index": index, **call}]}
+
+    chunks = deltas(
+        part(1, id="b", function={"name": "g", "arguments": ""}),
+        part(1, function={"arguments": '{"y"'}),
+        part(0, id="a", function={"name": "f", "arguments": '{"x"'}),
+        part(1, function={"arguments": ":2}"}),
+        part(0, function={"arguments": ":1}"}),
+    )
+
+    assert [(c["id"], c["function"]) for c in streamed(chunks).answers[0][0]["tool_calls"]] == [
+        ("a", {"name": "f", "arguments": '{"x":1}'}),
+        ("b", {"name": "g", "arguments": '{"y":2}'}),
+    ]
+
+
 def test_a_call_under_the_index_of_another_is_told_by_its_id() -> None:
     def call(id: str, name: str, arguments: str) -> dict[str, Any]:
         return {"tool_calls": [{"index": 0, "id": id, "function": {"name": name, "arguments": arguments}}]}
