@@ -1,0 +1,398 @@
+"""Malformed inputs by seed: mutators of bytes and of JSON, and what must hold whatever comes in.
+
+`python -m flywheel_tests.fuzz --cases 50000` tries importers, and routes over HTTP, with as many inputs each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fastapi.testclient import TestClient
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from flywheel import schema, warehouse
+from flywheel.capture import importers, journal, workspaces
+from flywheel.capture.ingest import ingest
+from flywheel.schema import QUARANTINE, TRAJECTORIES, FlywheelError
+from flywheel.server.app import create_app
+from flywheel.server.config import Config
+from flywheel.settings import Home
+from flywheel_tests.capture.importers import (
+    test_api_calls,
+    test_claude_code,
+    test_hermes,
+    test_intercode,
+    test_langfuse,
+    test_otlp,
+    test_sharegpt,
+    test_swe_agent,
+    test_tau2,
+    test_trace,
+)
+from flywheel_tests.capture.test_otlp import SPAN, TRACE, protobuf
+from flywheel_tests.server.upstream import Say
+
+NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+# ---------------------------------------------------------------------------------------------------- mutators
+
+DEEP = b"[" * 3000 + b"]" * 3000
+JUNK = (
+    *(b"\xff", b"\x00", b"\xed\xa0\x80", b"\\ud800", b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\n", b"NaN"),
+    *(b"-Infinity", b"1e999", b"9" * 400, b"null", b"\xef\xbb\xbf", b"\x1f\x8b\x08", DEEP, b"<tool_call>", b"</think>"),
+)
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 1.5, 2**63, -(2**70), 1e308, "", "\ud800", "\x00", "x" * 5000, "{", '{"a": [', "2026-13-45"),
+    *("9" * 400, "0x", [], {}, [[]], [None], {"": None}, [{"role": "wizard"}], {"type": "tool_use"}, {"role": 7}),
+)
+
+
+def mutated(rng: random.Random, data: bytes) -> bytes:
+    """An input changed in one to four ways, as bytes or as JSON."""
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        change = rng.choice(BYTES if rng.random() < 0.5 else (_odd_value,))
+        data = change(rng, data)
+    return data
+
+
+def _cut(rng: random.Random, data: bytes) -> bytes:
+    return data[: rng.randrange(len(data) + 1)]
+
+
+def _without(rng: random.Random, data: bytes) -> bytes:
+    start, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
+    return data[:start] + data[min(end, start + 200) :]
+
+
+def _twice(rng: random.Random, data: bytes) -> bytes:
+    start, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
+    return data[:end] + data[start:]
+
+
+def _flipped(rng: random.Random, data: bytes) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.randrange(1, 6) if data else 0):
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
+    return bytes(changed)
+
+
+def _with_junk(rng: random.Random, data: bytes) -> bytes:
+    at = rng.randrange(len(data) + 1)
+    return data[:at] + rng.choice(JUNK) + data[at:]
+
+
+def _packed(rng: random.Random, data: bytes) -> bytes:
+    packed = gzip.compress(data, 1, mtime=0)
+    return _flipped(rng, packed) if rng.random() < 0.3 else _cut(rng, packed) if rng.random() < 0.4 else packed
+
+
+BYTES: tuple[Callable[[random.Random, bytes], bytes], ...] = (_cut, _without, _twice, _flipped, _with_junk, _packed)
+
+
+def _odd_value(rng: random.Random, data: bytes) -> bytes:
+    """JSON, or one of its lines, in which one to three values have become others, moved or gone."""
+    whole = _decoded(data)
+    if whole is not None:
+        return _json(_changed(rng, whole))
+    lines = data.split(b"\n")
+    at = rng.randrange(len(lines))
+    line = _decoded(lines[at])
+    if line is not None:
+        lines[at] = _json(_changed(rng, line))
+    return b"\n".join(lines)
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _changed(rng: random.Random, value: Any) -> Any:
+    for _ in range(rng.randrange(1, 4)):
+        places = list(_places(value))
+        if not places:
+            return rng.choice(ODD)
+        holder, key = rng.choice(places)
+        kind = rng.randrange(5)
+        if kind == 0:
+            del holder[key]
+        elif kind == 1:
+            other, at = rng.choice(places)
+            holder[key] = msgspec.json.decode(_json(other[at])) if isinstance(at, str) and at in other else None
+        elif kind == 2 and isinstance(holder, dict):
+            holder[str(rng.choice(ODD))[:50].encode("utf-8", "replace").decode()] = holder.pop(key)
+        else:
+            holder[key] = rng.choice(ODD)
+    return value
+
+
+def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    keys: Any = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield value, key
+        if depth < 30:
+            yield from _places(value[key], depth + 1)
+
+
+# ------------------------------------------------------------------------------------------------------- seeds
+
+ASK = [{"role": "user", "content": "Hi, I am ann@x.org"}]
+CHAT = [*ASK, {"role": "assistant", "content": None, "tool_calls": [test_swe_agent.CALL]}]
+CHAT += [{"role": "tool", "tool_call_id": "c", "content": "a.py"}, {"role": "assistant", "content": "Done."}]
+HERMES = [
+    test_hermes.turn("human", "Oslo?"),
+    test_hermes.turn("gpt", "<think>\nHm.\n</think>", test_hermes.call("weather", city="Oslo")),
+    test_hermes.turn("tool", test_hermes.response("sun", "a")),
+    test_hermes.turn("gpt", "Sun."),
+]
+RESPONSE = test_api_calls.responses(test_api_calls.ITEMS, Say(text="Sun."), "r2", stream=False)
+
+
+def _lines(*values: Any) -> bytes:
+    return b"\n".join(_json(value) for value in values)
+
+
+def _event(name: str, said: dict[str, Any]) -> Any:
+    return test_trace.log(name, said, SPAN) | {"traceId": TRACE}
+
+
+SPANS = test_otlp.request(
+    *(
+        test_otlp.span(attributes, SPAN[:-1] + str(number), TRACE)
+        for number, attributes in enumerate(
+            (test_otlp.CURRENT, test_otlp.OF_BEFORE, test_otlp.INFERENCE, test_otlp.VALUES, {"http.route": "/"})
+        )
+    )
+)
+LOGS = test_trace.logs(*(_event(*told) for told in test_otlp.EVENTS))
+
+SEEDS: dict[str, list[bytes]] = {
+    "openai-chat": [
+        _lines({"messages": CHAT, "tools": [], "reward": 1}, {"messages": ASK, "metadata": {"task_id": 1}})
+    ],
+    "openai-responses": [_lines({**RESPONSE["response"], **RESPONSE["request"]})],
+    "api-calls": [
+        _json(
+            [
+                test_api_calls.chat(test_api_calls.CHAT, Say(text="Sun."), "r1", stream=stream),
+                test_api_calls.responses(test_api_calls.ITEMS, Say(text="Sun."), "r2", stream=stream),
+                test_api_calls.messages(test_api_calls.BLOCKS, Say(text="Sun."), "r3", stream=stream),
+            ]
+        )
+        for stream in (False, True)
+    ],
+    "anthropic-messages": [_lines({"system": "Be kind.", "messages": test_api_calls.BLOCKS, "tools": []})],
+    "otlp": [_json(SPANS), _lines(SPANS, LOGS), _json([test_otlp.CURRENT, test_otlp.INFERENCE])],
+    "langfuse": [
+        _json(
+            test_langfuse.trace(
+                test_langfuse.generation("a", 1, [test_langfuse.ASK], test_langfuse.CALLING),
+                test_langfuse.generation("b", 3, [test_langfuse.ASK], {"role": "assistant", "content": "Sun."}),
+                scores=({"name": "good", "value": 1, "observationId": "a"},),
+            )
+        )
+    ],
+    "sharegpt": [_json([{"conversations": test_sharegpt.CHAT, "system": "x"}]), _lines({"conversations": HERMES})],
+    "hermes": [_lines(test_hermes.saved(*HERMES), test_hermes.saved(*HERMES, *HERMES))],
+    "alpaca": [_json([{"instruction": "Add.", "input": "1 1", "output": "2", "history": [["a", "b"]]}])],
+    "claude-code": [
+        _lines(
+            test_claude_code.line("u1", None, "Hi"),
+            test_claude_code.said("a1", "u1", test_claude_code.use("t1", path="x"), id="m"),
+            test_claude_code.line("u2", "a1", [test_claude_code.result("t1", "ok")]),
+            test_claude_code.said("a2", "u2", test_claude_code.text("Done.")),
+            test_claude_code.line("u3", "a1", "Rather not.", isSidechain=True, agentId="s"),
+        )
+    ],
+    "swe-agent": [_json(test_swe_agent.RUN)],
+    "tau-bench": [_json([{"task_id": 1, "trial": 0, "reward": 1.0, "traj": CHAT, "info": {"reward_info": None}}])],
+    "tau2": [_json(test_tau2.results(test_tau2.SIMULATION))],
+    "intercode": [_json({"3": test_intercode.EPISODE})],
+}
+
+# ---------------------------------------------------------------------------------------------------- importers
+
+
+def through_importer(folder: Path, name: str, data: bytes) -> str:
+    """Read an input as one format and by detection: what comes out can be stored, or says why it cannot.
+
+    Returns what became of it: `read`, or the kind of the error. Anything but an error for people is raised.
+    """
+    path = folder / "input.jsonl"
+    path.write_bytes(data)
+    with suppress(FlywheelError):
+        importers.importer_of(path)
+    try:
+        found = list(importers.importer_of(path, name).read(path, "desk", NOW))
+    except FlywheelError as error:
+        assert str(error)
+        return type(error).__name__
+    for one in found:
+        if isinstance(one, importers.Bad):
+            assert one.error and one.error.encode("utf-8", "replace") and one.end <= max(len(data), one.end)
+            continue
+        table = schema.trajectories_table([one.trajectory])
+        assert schema.trajectory_of(table.to_pylist()[0]).id == one.trajectory.id
+        assert isinstance(json.loads(one.trajectory.metadata), dict)
+        schema.outcomes_table(list(one.outcomes))
+    return "read" if found else "nothing"
+
+
+def through_ingest(folder: Path, name: str, data: bytes) -> str:
+    """Store an input: what was read is what is stored and what is in quarantine."""
+    home = Home(Path(tempfile.mkdtemp(dir=folder)))
+    workspaces.create(home, "desk")
+    path = folder / "in" / "input.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    [report] = ingest(home, [path.parent], "desk", name, now=NOW).files
+    assert report.records == report.added + report.already_there + report.duplicates + report.quarantined
+    assert warehouse.read(home.captures, TRAJECTORIES, "desk").num_rows == report.added
+    assert warehouse.read(home.quarantine, QUARANTINE, "desk").num_rows <= report.quarantined
+    assert bool(report.quarantined) == bool(warehouse.read(home.quarantine, QUARANTINE, "desk").num_rows)
+    return "stored" if report.added else "quarantined" if report.quarantined else "nothing"
+
+
+# ------------------------------------------------------------------------------------------------------- routes
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A route that takes bodies: how it is asked, and inputs that it takes. More of them go into `ROUTES`."""
+
+    path: str
+    media: str
+    seeds: list[bytes]
+    method: str = "POST"
+    headers: dict[str, str] = {}
+
+
+ROUTES: list[Route] = [
+    Route(path="/w/desk/otlp/v1/traces", media="application/json", seeds=[_json(SPANS)]),
+    Route(path="/w/desk/otlp/v1/logs", media="application/json", seeds=[_json(LOGS)]),
+    Route(path="/w/desk/otlp/v1/traces", media="application/x-protobuf", seeds=[protobuf("traces", SPANS)]),
+    Route(path="/w/desk/otlp/v1/logs", media="application/x-protobuf", seeds=[protobuf("logs", LOGS)]),
+]
+
+
+@contextmanager
+def asked(home: Home) -> Iterator[Callable[[Route, bytes], str]]:
+    """Asks routes of a server in this process: no answer is the server's own failure.
+
+    What an OTLP request of spans holds is kept or told as rejected.
+    """
+    workspaces.create(home, "desk")
+    with TestClient(create_app(home, Config(settle_every_s=3600.0, requests_per_s=1e9, burst=10**9))) as client:
+
+        def ask(route: Route, data: bytes) -> str:
+            before = _kept(home) if route.path.endswith("/traces") else 0
+            headers = {"Content-Type": route.media, **route.headers}
+            if data[:2] == b"\x1f\x8b":
+                headers["Content-Encoding"] = "gzip"
+            answer = client.request(route.method, route.path, content=data, headers=headers)
+            assert answer.status_code < 500, (answer.status_code, answer.content[:200])
+            if route.path.endswith("/traces") and "Content-Encoding" not in headers:
+                kept = _kept(home) - before
+                if answer.status_code != 200:
+                    assert not kept
+                elif route.media != "application/json":
+                    assert kept + _rejected(answer.content) == _spans(data)
+            return str(answer.status_code)
+
+        yield ask
+
+
+def _kept(home: Home) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in journal.paths(home.journals / "desk"))
+
+
+def _spans(data: bytes) -> int:
+    request = ExportTraceServiceRequest.FromString(data)
+    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+
+
+def _rejected(data: bytes) -> int:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+    return ExportTraceServiceResponse.FromString(data).partial_success.rejected_spans
+
+
+# ---------------------------------------------------------------------------------------------------------- all
+
+
+class Failed(AssertionError):
+    """An input that something could not take: which one, so that it can be tried alone."""
+
+
+def inputs(rng: random.Random, seeds: list[bytes], cases: int) -> Iterator[bytes]:
+    """So many inputs: the seeds themselves first, then what mutations make of them."""
+    yield from seeds[:cases]
+    for _ in range(cases - len(seeds)):
+        yield mutated(rng, rng.choice(seeds))
+
+
+def run(folder: Path, cases: int, seed: int, *, stored_every: int = 50) -> Counter[str]:
+    """Try as many inputs over all importers, and as many over all routes; what became of them, by kind."""
+    counts: Counter[str] = Counter()
+    for number, (name, seeds) in enumerate(SEEDS.items()):
+        rng = random.Random(f"{seed} {name}")
+        for at, data in enumerate(inputs(rng, seeds, _share(cases, number, len(SEEDS)))):
+            with _told(name, data):
+                counts[f"importer {name}: {through_importer(folder, name, data)}"] += 1
+                if at % stored_every == 0:
+                    counts[f"ingest: {through_ingest(folder, name, data)}"] += 1
+    with asked(Home(folder / "served")) as ask:
+        for number, route in enumerate(ROUTES):
+            rng = random.Random(f"{seed} {number}")
+            for data in inputs(rng, route.seeds, _share(cases, number, len(ROUTES))):
+                with _told(f"{route.method} {route.path} {route.media}", data):
+                    counts[f"route {route.path} {route.media}: {ask(route, data)}"] += 1
+    return counts
+
+
+def _share(cases: int, number: int, of: int) -> int:
+    return cases // of + (number < cases % of)
+
+
+@contextmanager
+def _told(where: str, data: bytes) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise Failed(f"{where}: {type(error).__name__}: {error}; the input: {data[:3000]!r}") from error
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--cases", type=int, default=50_000, help="inputs over importers, and as many over routes")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        counts = run(Path(folder), arguments.cases, arguments.seed, stored_every=200)
+    for name, count in sorted(counts.items()):
+        sys.stdout.write(f"{count:8,}  {name}\n")
+    sys.stdout.write(f"{sum(counts.values()):8,}  in {time.monotonic() - began:.0f} s; nothing crashed\n")
+
+
+if __name__ == "__main__":
+    main()
