@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -21,12 +22,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from flywheel.capture.access import Denied
 from flywheel.capture.journal import Full, Spanned
 from flywheel.capture.otlp import Kind, Receiver, set_aside
 from flywheel.capture.redact import redactor
 from flywheel.schema import FlywheelError
-from flywheel.server.access import allowed, status
+from flywheel.server import errors
+from flywheel.server.access import allowed
 from flywheel.server.errors import Refused
 from flywheel.server.running import Running, running
 
@@ -153,19 +154,14 @@ def _answer(request: Request, message: Message, code: int = 200) -> Response:
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    code, wait = 400, None
+    """An error as the protocol has it, with the status and the headers that it has anywhere else."""
+    told = errors.refused(request, error)
+    message = msgspec.json.decode(told.body, type=errors.Failure).error.message
+    code = CODES.get(told.status_code, code_pb2.UNKNOWN)
+    made = _answer(request, status_pb2.Status(code=code, message=message), told.status_code)
+    for name in ("Retry-After", "WWW-Authenticate"):
+        if name in told.headers:
+            made.headers[name] = told.headers[name]
     if isinstance(error, Full):
-        code, wait = 503, RETRY_S
-    elif isinstance(error, Denied):
-        code = status(error)
-    elif isinstance(error, Refused):
-        code, wait = error.status, error.retry_after_s
-    elif isinstance(error, HTTPException):
-        code = error.status_code
-    text = error.detail if isinstance(error, HTTPException) else str(error)
-    made = _answer(request, status_pb2.Status(code=CODES.get(code, code_pb2.UNKNOWN), message=text), code)
-    if wait is not None:
-        made.headers["Retry-After"] = str(max(1, round(wait)))
-    if code == 401:
-        made.headers["WWW-Authenticate"] = "Bearer"
+        made.headers["Retry-After"] = str(RETRY_S)
     return made
