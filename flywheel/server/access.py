@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated
@@ -23,6 +24,7 @@ from flywheel.settings import checked_name
 OWN = "x-flywheel-token"
 # Where clients of models put their key: ours may stand there too, before theirs.
 KEYS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+_OURS = re.compile(rf"(\S+\s+)?({TOKEN.pattern})(?::(.*))?", re.S)
 # Whoever comes through a proxy is not at this machine, though the proxy is.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
@@ -54,15 +56,12 @@ def split(headers: Headers) -> tuple[str | None, list[tuple[bytes, bytes]]]:
         if name == OWN:
             found.setdefault(name, text.strip())
             continue
-        if name in KEYS:
-            scheme, space, key = text.partition(" ") if name == "authorization" else ("", "", text)
-            ours = TOKEN.match(key.strip())
-            rest = key.strip()[ours.end() :] if ours else ""
-            if ours and rest[:1] in ("", ":"):
-                found.setdefault(name, ours.group())
-                if rest[1:]:
-                    passed.append((raw, f"{scheme}{space}{rest[1:]}".encode("latin-1")))
-                continue
+        if name in KEYS and (ours := _OURS.fullmatch(text.strip())):
+            scheme, token, key = ours.groups(default="")
+            found.setdefault(name, token)
+            if key:
+                passed.append((raw, f"{scheme}{key}".encode("latin-1")))
+            continue
         passed.append((raw, value))
     return next((found[name] for name in (OWN, *KEYS) if found.get(name)), None), passed
 
@@ -91,7 +90,9 @@ async def admitted(request: Request, workspace: str, role: Role, token: str | No
         HTTPException: 404, for a workspace that is not there, to whom may see all.
     """
     # Reading tokens here takes microseconds; from an object store it waits for another machine.
-    route = getattr(request.scope.get("route"), "path", request.url.path)
+    # A plain route is told by what it does, for its path has names that somebody sent.
+    scope = request.scope
+    route = getattr(scope.get("route"), "path", None) or type(scope.get("endpoint")).__name__.lower()
     ask = (running(request), request.headers, workspace, role, token, f"{request.method} {route}", target)
     return await run_in_threadpool(_admitted, *ask) if artifacts.remote(ask[0].home.workspaces) else _admitted(*ask)
 
