@@ -54,7 +54,7 @@ class Route(APIRoute):
         async def handled(request: Request) -> Response:
             try:
                 return await handler(request)
-            except (FlywheelError, HTTPException, RequestValidationError) as error:
+            except (FlywheelError, HTTPException, RequestValidationError, OSError) as error:
                 return _failed(request, error)
 
         return handled

@@ -38,7 +38,7 @@ from flywheel_tests.capture.importers.test_otlp import CURRENT, request, span
 from flywheel_tests.capture.importers.test_trace import EVENTS, log, logs
 from flywheel_tests.capture.test_otlp import SPAN, TRACE, protobuf
 from flywheel_tests.server.conftest import Live
-from flywheel_tests.server.upstream import Say, Upstream, running
+from flywheel_tests.server.upstream import Port, Say, Upstream
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 ASKED = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Oslo? I am ann@x.org"}]
@@ -79,10 +79,9 @@ def plain(conversation: Conversation) -> list[Step]:
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
+def upstream(upstreams: Port) -> Upstream:
     """A model that calls a tool, then answers."""
-    with running(Upstream(Say(calls=(("c1", "weather", '{"city":"Oslo"}'),)), Say(text="Sun."))) as one:
-        yield one
+    return upstreams.add(Upstream(Say(calls=(("c1", "weather", '{"city":"Oslo"}'),)), Say(text="Sun.")))
 
 
 def talk(upstream: Upstream, *, stream: bool = False) -> None:
