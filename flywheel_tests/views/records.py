@@ -68,9 +68,9 @@ def turns(draw: st.DrawFn, number: int) -> list[Step]:
 def graded(draw: st.DrawFn) -> Graded:
     """A trajectory of an assistant that speaks at least once, and its verdict."""
     steps = [Step(role="system", content=draw(words))] if draw(st.booleans()) else []
-    if draw(st.integers(0, 9)) == 0:
+    if draw(st.integers(0, 3)) == 0:
         steps.append(Step(role="tool", content="late", tool_call_id="gone", tool_name="lost"))
-    unnamed = draw(st.integers(0, 9)) == 0
+    unnamed = draw(st.integers(0, 3)) == 0
     for number in range(draw(st.integers(0, 4))):
         steps += draw(turns(number))
     if unnamed:

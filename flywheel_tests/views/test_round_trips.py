@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from flywheel.views.formats import FORMATS
-from flywheel.views.graded import Graded
+from flywheel.views.graded import Graded, Unfit
 from flywheel_tests.views.records import again, differences, graded
 
 READ = [of for of in FORMATS.values() if of.read_by]
@@ -25,7 +25,10 @@ def test_what_is_lost_is_what_is_declared(of) -> None:
         @settings(max_examples=250, suppress_health_check=list(HealthCheck))
         @given(given=graded())
         def out_and_in(given: Graded) -> None:
-            back = again(of, given, path)
+            try:
+                back = again(of, given, path)
+            except Unfit:
+                return
             lost = differences(given, back)
             assert lost <= set(of.lost), lost - set(of.lost)
             seen.update(lost)
