@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flywheel import artifacts, warehouse
+from flywheel.capture import access, workspaces
+from flywheel.capture.access import Denied
 from flywheel.cli import app
 from flywheel.corpus import decisions, store
 from flywheel.corpus.gc import collect
@@ -163,3 +165,23 @@ def test_the_commands(far, tmp_path, monkeypatch):
     assert flywheel("workspace", "list")[0]["name"] == "desk"
     [again] = flywheel("ingest", str(chats), "-w", "desk")["files"]
     assert (again["added"], again["erased"]) == (0, 1)
+
+
+def test_tokens_and_queries_are_of_the_workspaces_of_the_store(far, monkeypatch):
+    week(far)
+    workspaces.create(far, "other")
+    token, grant = access.issue(far, "support", ["admin"], name="ada")
+    low, _ = access.issue(far, "support", ["read"], name="bob")
+    assert access.check(far, "support", "admin", token) == grant
+    other = Home(far.root.parent / "other-machine", far.store)
+    access.revoke(other, "support", grant.id)
+    with pytest.raises(Denied, match="is revoked"):
+        access.check(far, "support", "admin", token)
+    access.issue(other, "other", ["admin"], name="eve")
+    monkeypatch.setenv("FLYWHEEL_TOKEN", low)
+    asked = ["query", "SELECT workspace, count(*) AS n FROM trajectories GROUP BY ALL", "--json"]
+    assert json.loads(CliRunner().invoke(app, asked).stdout) == [{"workspace": "support", "n": 12}]
+    raw = f"SELECT count(*) FROM read_parquet('{far.captures}/workspace=other/*/*.parquet')"
+    assert "Permission" in str(CliRunner().invoke(app, ["query", raw]).exception)
+    monkeypatch.delenv("FLYWHEEL_TOKEN")
+    assert isinstance(CliRunner().invoke(app, asked).exception, Denied)
