@@ -53,4 +53,24 @@ def description(app: FastAPI) -> dict[str, Any]:
             route["responses"].pop("422", None)
     for name in ("HTTPValidationError", "ValidationError"):
         whole.get("components", {}).get("schemas", {}).pop(name, None)
+    whole["paths"] |= {path: {"post": _passed(path)} for path in PASSED}
     return whole
+
+
+# Calls of models that are captured; every other path behind these `/v1` is passed on too.
+PASSED = [
+    f"/w/{{workspace}}{named}/v1/{call}"
+    for named in ("", "/t/{trajectory}")
+    for call in ("chat/completions", "responses", "messages")
+]
+
+
+def _passed(path: str) -> dict[str, Any]:
+    names = [name for name in ("workspace", "trajectory") if f"{{{name}}}" in path]
+    return {
+        "tags": ["gateway"],
+        "summary": f"Pass a call on to the model's server, and capture it ({path.rpartition('/v1/')[2]}).",
+        "parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names],
+        "requestBody": {"required": True, "content": {JSON: {"schema": {"type": "object"}}}},
+        "responses": {"default": {"description": "What the model's server answers, as it comes; or an error of ours."}},
+    }

@@ -1,4 +1,4 @@
-"""Posting trajectories: what is answered is on disk, what is not read is told with its line, and nothing comes twice."""
+"""Posting trajectories: what is answered is on disk, what is not read is told with its line, nothing comes twice."""
 
 from __future__ import annotations
 
