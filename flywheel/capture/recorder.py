@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,6 +27,9 @@ from flywheel.capture.validity import checked, json_text, of_workspace
 from flywheel.capture.writer import Writer
 from flywheel.schema import FlywheelError, Outcome, Trajectory
 from flywheel.settings import Home
+
+if TYPE_CHECKING:
+    from flywheel.capture.remote import RemoteRecorder
 
 
 def utc_now() -> datetime:
@@ -95,6 +99,16 @@ class Recorder:
         self._batches = 0
         self._pending: list[Future[str]] = []
         weakref.finalize(self, _give_up, self._writers)
+
+    @staticmethod
+    def to(url: str, workspace: str, *, spool: Path | str, agent: str, **about: Any) -> RemoteRecorder:
+        """A recorder for an agent that runs elsewhere than the server at `url`: see `RemoteRecorder`.
+
+        `spool` is a folder of this machine in which all lies until the server has it.
+        """
+        from flywheel.capture.remote import RemoteRecorder
+
+        return RemoteRecorder(url, workspace, spool=spool, agent=agent, **about)
 
     def trajectory(
         self,
