@@ -19,7 +19,8 @@ from flywheel.schema import Outcome, Step, ToolCall, Trajectory, canonical_json
 from flywheel.settings import Home
 
 # JSON tokens that can hold a secret: strings (a key when a colon follows) and whole numbers.
-JSON_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*:)?|(?<![\w.+-])-?\d{4,}(?![\w.])', re.S)
+# A string that has no end reaches to the text's end.
+JSON_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+(?:"|\\?\Z))(\s*:)?|(?<![\w.+-])-?\d{4,}(?![\w.])', re.S)
 JSON_TEXT = re.compile(r"\s*[\[{]")
 # Printable ASCII that is escaped as JSON does it; not the quote and the backslash.
 ESCAPED = re.compile(r"\\u00(2[013-9a-f]|[3-46][0-9a-f]|5[0-9abd-f]|7[0-9a-e])", re.I)
@@ -27,19 +28,19 @@ LONG = 8  # digits of a number that may be somebody's
 TELLING = 9  # characters of a value, a digit among them, that is known again where nothing says what it is
 # The end of an excerpt that may be the beginning of a secret: a word, or groups of characters.
 CUT = re.compile(r"(?:[\w@.+/=~%:\\-]+|(?:\b[A-Z0-9]{2,6}[ -]?){1,8})(?:…)?\Z")
+MOST = 1000  # values that are known again
 # What tells a step's text in other words, and the steps' before it.
 TOKENS, PROMPT_TOKENS = ("token_ids", "logprobs"), ("prompt_token_ids", "prompt_logprobs")
 
 
 def _is_json(text: str) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    for decode in (msgspec.json.decode, json.loads):  # the second knows NaN and numbers of any size
         try:
-            json.loads(text)  # it knows NaN and numbers of any size
+            decode(text)
         except (ValueError, RecursionError):
-            return False
-    return True
+            continue
+        return True
+    return False
 
 
 def _storable(text: str) -> str:
@@ -85,7 +86,7 @@ class Redactor:
         """A name or an id without secrets: they are hashed whatever the policy, so that what has one name keeps one."""
         text = _storable(text)
         while spans := self._detector.find(text):
-            for start, end, kind in reversed(spans):
+            for start, end, kind, _ in reversed(spans):
                 self.counts[kind] += 1
                 text = text[:start] + self._hashed(kind, text[start:end]) + text[end:]
         return text
@@ -173,15 +174,19 @@ class Redactor:
             if string is None:
                 clean = self._value(token.group(), key, number=True)
                 return token.group() if clean == token.group() else json.dumps(clean)
+            whole = string if valid or (len(string) > 1 and string.endswith('"')) else string.rstrip("\\") + '"'
             try:
-                value = _storable(json.loads(string, strict=False))
+                value = _storable(json.loads(whole, strict=False))
             except ValueError:
                 return token.group()
             if colon:
                 clean = key = self._key_of(value)
             else:
                 clean = self._value(value, key)
-            return (string if clean == value else json.dumps(clean, ensure_ascii=False)) + colon
+            if clean == value:
+                return token.group()
+            shown = json.dumps(clean, ensure_ascii=False)
+            return (shown if whole == string else shown.removesuffix('"')) + colon
 
         clean = JSON_TOKEN.sub(replace, text)
         return clean if valid else self._plain(clean)
@@ -193,7 +198,7 @@ class Redactor:
                 if self._detector.placeholder.fullmatch(value):
                     return value
                 if not number or len(value) >= 4:
-                    return self._placeholder("PASSWORD", value)
+                    return self._placeholder("PASSWORD", value, said=True)
             if number and len(value) < LONG:
                 return value
             return self._json(value) if JSON_TEXT.match(value) else self._plain(value, key)
@@ -215,14 +220,14 @@ class Redactor:
             return text
         parts: list[str] = []
         at = 0
-        for start, end, kind in spans:
-            parts += [text[at:start], self._placeholder(kind, text[start:end])]
+        for start, end, kind, said in spans:
+            parts += [text[at:start], self._placeholder(kind, text[start:end], said)]
             at = end
         return "".join([*parts, text[at:]])
 
-    def _placeholder(self, kind: str, value: str) -> str:
+    def _placeholder(self, kind: str, value: str, said: bool) -> str:
         self.counts[kind] += 1
-        if len(value) >= TELLING and any(c.isdigit() for c in value):
+        if said and len(value) >= TELLING and len(self._known) < MOST and any(c.isdigit() for c in value):
             self._known.setdefault(value, kind)
         action = self._policy.action(kind)
         if action == "drop":

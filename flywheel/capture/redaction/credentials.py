@@ -9,10 +9,11 @@ from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
-from flywheel.capture.redaction.rules import START, Rule
+from flywheel.capture.redaction.rules import QUOTE, START, Rule
 
 # The detectors of detect-secrets: kind, module, class, and a look. Those of `ASSIGNED` find a value by the name that
-# it is assigned to, and have it as a group of their patterns.
+# it is assigned to, and have it as a group of their patterns. Left out are those that take quadratic time (npm,
+# openai), find everyday words (keyword, high entropy), or no more than a beginning (jwt, private_key).
 DETECTORS = (
     ("ARTIFACTORY_TOKEN", "artifactory", "ArtifactoryDetector", "AKC[a-zA-Z0-9]{10}|AP[0-9A-F][a-zA-Z0-9]{8}"),
     ("AWS_KEY", "aws", "AWSKeyDetector", "A3T|ABIA|ACCA|AKIA|ASIA"),
@@ -21,8 +22,6 @@ DETECTORS = (
     ("GITHUB_TOKEN", "github_token", "GitHubTokenDetector", "gh[opusr]_"),
     ("GITLAB_TOKEN", "gitlab_token", "GitLabTokenDetector", "gl[a-z]{2,5}-|GR1348941"),
     ("MAILCHIMP_KEY", "mailchimp", "MailchimpDetector", "[0-9a-z]{32}-us[0-9]"),
-    ("NPM_TOKEN", "npm", "NpmDetector", "_authToken"),
-    ("OPENAI_KEY", "openai", "OpenAIDetector", "T3BlbkFJ"),
     ("PYPI_TOKEN", "pypi_token", "PypiTokenDetector", "pypi-AgE"),
     ("SENDGRID_KEY", "sendgrid", "SendGridDetector", r"SG\."),
     ("SLACK_TOKEN", "slack", "SlackDetector", r"(?i)xox[a-z]-|hooks\.slack\.com"),
@@ -35,12 +34,13 @@ DETECTORS = (
     ("IBM_KEY", "ibm_cos_hmac", "IbmCosHmacDetector", r"(?i)secret[_-]?(?:access)?[_-]?key.{0,9}[0-9a-f]{48}"),
     ("SOFTLAYER_KEY", "softlayer", "SoftlayerDetector", r"(?i)(?:sl|r)[_-]?(?:api)?[_-]?(?:key|p|token)|softlayer"),
 )  # fmt: skip
-ASSIGNED = {"NPM_TOKEN", "CLOUDANT_KEY", "IBM_KEY", "SOFTLAYER_KEY"}
+ASSIGNED = {"CLOUDANT_KEY", "IBM_KEY", "SOFTLAYER_KEY"}
 
 # Shapes of vendors that detect-secrets has not, or has in fewer forms: kind, beginning, rest.
 SHAPES = (
     ("ANTHROPIC_KEY", "sk-ant-", r"[\w-]{20,}"),
     ("OPENAI_KEY", "sk-(?:proj|svcacct|admin)-", r"[\w-]{20,}"),
+    ("OPENAI_KEY", "sk-", r"[\w-]{0,170}T3BlbkFJ[\w-]{10,}"),
     ("AWS_KEY", "AKIA|ASIA", r"[0-9A-Z]{16}"),
     ("GITHUB_TOKEN", "gh[opusr]_|github_pat_", r"[A-Za-z0-9_]{22,}"),
     ("GITLAB_TOKEN", "glpat-", r"[A-Za-z0-9_.-]{20,}"),
@@ -52,8 +52,8 @@ SHAPES = (
     ("SLACK_TOKEN", "xox[abceoprsd]-|xapp-", r"[A-Za-z0-9-]{10,}"),
     ("STRIPE_KEY", "[rs]k_(?:live|test)_|whsec_", r"[A-Za-z0-9]{16,}"),
     # Generic: xAI, Groq, Perplexity, Replicate, DigitalOcean, Shopify, Databricks, Linear, Notion, ours.
-    ("API_KEY", "xai-|gsk_|pplx-|r8_|do[por]_v1_|shp[a-z]{2}_|dapi|lin_api_|ntn_|fw_", r"(?=[a-zA-Z_-]*\d)[\w-]{30,}"),
-    ("API_KEY", "sk-", r"(?=[a-zA-Z_-]*\d)[\w-]{20,}"),
+    ("API_KEY", "(?:xai|pplx)-|(?:gsk|r8|do[por]_v1|shp[a-z]{2}|lin_api|ntn|fw)_|dapi", r"(?=\D{0,60}\d)[\w-]{30,}"),
+    ("API_KEY", "sk-", r"(?=[a-zA-Z_-]{0,60}\d)[\w-]{20,}"),
 )  # fmt: skip
 
 NAMES = (
@@ -108,7 +108,7 @@ PLAIN = (
         ),
     ),
     Rule(  # JSON Web Tokens, RFC 7519, signed (three parts) and encrypted (five)
-        kind="JWT", look="eyJ", pattern=re.compile(START + r"eyJ[\w-]{8,}(?:\.[\w-]*){2,4}", re.A)
+        kind="JWT", look="eyJ", pattern=re.compile(r"(?:(?<![\w-])|(?<=\\[nrt]))eyJ[\w-]{8,}+(?:\.[\w-]*){2,4}", re.A)
     ),
 )
 SPOKEN = (
@@ -116,14 +116,15 @@ SPOKEN = (
         kind="TOKEN",
         look="(?i)bearer",
         group="value",
-        pattern=re.compile(r"(?i)\bbearer[ :]\s*[\"']?(?P<value>(?=[^\s\d]*\d)[A-Za-z0-9._~+/-]{16,}=*)"),
+        pattern=re.compile(r"(?i)\bbearer[ :]\s*[\"']?(?P<value>(?=[^\s\d]{0,200}\d)[A-Za-z0-9._~+/-]{16,}=*)"),
     ),
     Rule(
         kind="AWS_SECRET",
         look=r"(?i)secret[ _-]?(?:access)?[ _-]?key",
         group="value",
         pattern=re.compile(
-            r"(?i)secret[ _-]?(?:access[ _-]?)?key[\"']?\s*[:=]\s*[\"']?(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])"
+            rf"(?i)secret[ _-]?(?:access[ _-]?)?key{QUOTE}\s*[:=]\s*{QUOTE}"
+            r"(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])"
         ),
     ),
     Rule(
@@ -132,6 +133,12 @@ SPOKEN = (
         group="value",
         pattern=re.compile(r"(?i)\bbasic\s+(?P<value>[A-Za-z0-9+/]{8,}={0,2})(?![\w+/])"),
         valid=_is_basic,
+    ),
+    Rule(
+        kind="NPM_TOKEN",
+        look="_authToken",
+        group="value",
+        pattern=re.compile(rf"_authToken\s*=\s*{QUOTE}(?P<value>[^\s\"'$<{{]{{8,}})"),
     ),
     Rule(
         kind="PASSWORD",
@@ -144,7 +151,7 @@ SPOKEN = (
         look=LOOK,
         group="value",
         pattern=re.compile(
-            rf"(?i)(?<![a-z])(?P<name>{NAMES})[\"']?\s*(?P<sign>:?=|:|\bis\b:?)\s*[\"']?"
+            rf"(?i)(?<![a-z])(?P<name>{NAMES}){QUOTE}\s*(?P<sign>:?=|:|\bis\b:?)\s*{QUOTE}"
             r"(?![\w.]+[(\[])(?P<value>[^\s\"'<>$({\[,;&\\]{4,})"
         ),
         valid=_is_secret,

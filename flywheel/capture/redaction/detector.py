@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,11 +21,12 @@ OTHERS = ("LABEL", "SYSTEM_PROMPT", "INJECTED_MEMORY", "RETRIEVED_CONTEXT")
 
 
 class Span(NamedTuple):
-    """A place in a text, and the kind of what stands there."""
+    """A place in a text, the kind of what stands there, and whether that was told by what stands around it alone."""
 
     start: int
     end: int
     kind: str
+    said: bool
 
 
 class Detector:
@@ -62,17 +63,17 @@ class Detector:
         looked = self._looks.Match(whole)
         if not looked:
             return []
-        taken = self._placeholders(whole)
-        if lead:
-            taken.append((0, len(lead)))
+        taken = self._taken(whole)
+        taken[: len(lead)] = b"\1" * len(lead)
         found: list[Span] = []
         for index in sorted(looked):
             rule = self._rules[index]
+            said = rule.near is not None or rule.group != 0
             for start, end in rule.spans(whole):
-                if _overlaps((start, end), taken) or self._allowed(whole[start:end]):
+                if taken.find(1, start, end) >= 0 or self._allowed(whole[start:end]):
                     continue
-                taken.append((start, end))
-                found.append(Span(start - len(lead), end - len(lead), rule.kind))
+                taken[start:end] = b"\1" * (end - start)
+                found.append(Span(start - len(lead), end - len(lead), rule.kind, said))
         return sorted(found)
 
     def again(self, text: str, known: Mapping[str, str]) -> list[Span]:
@@ -80,19 +81,20 @@ class Detector:
         there = [value for value in known if value in text]
         if not there:
             return []
-        taken = self._placeholders(text)
+        taken = self._taken(text)
         places = re.finditer(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, there))})(?![A-Za-z0-9])", text)
-        return [Span(*place.span(), known[place.group()]) for place in places if not _overlaps(place.span(), taken)]
+        return [Span(*place.span(), known[place.group()], True) for place in places if taken.find(1, *place.span()) < 0]
 
-    def _placeholders(self, text: str) -> list[tuple[int, int]]:
-        return [match.span() for match in self.placeholder.finditer(text)] if "<" in text else []
+    def _taken(self, text: str) -> bytearray:
+        """For each character whether it is of a placeholder."""
+        taken = bytearray(len(text))
+        if "<" in text:
+            for match in self.placeholder.finditer(text):
+                taken[match.start() : match.end()] = b"\1" * (match.end() - match.start())
+        return taken
 
     def _allowed(self, value: str) -> bool:
         return value.casefold() in self._allow or any(allowed.fullmatch(value) for allowed in self._allow_patterns)
-
-
-def _overlaps(span: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
-    return any(span[0] < end and start < span[1] for start, end in taken)
 
 
 def detector(policy: Policy) -> Detector:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 
-from flywheel.capture.redaction.rules import END, NUMBER, START, Rule
+from flywheel.capture.redaction.rules import END, NUMBER, QUOTE, START, Rule
 
 # Issuer prefixes of ISO/IEC 7812: Visa, Mastercard, American Express, Discover, Diners Club, JCB.
 ISSUERS = re.compile(
@@ -195,7 +195,7 @@ ACCOUNTS = (
         look="(?i)passport",
         group="value",
         pattern=re.compile(
-            r"(?i)passport(?:[ _-]?(?:no|num|number|nr|id|#))?\.?[\"']?\s*(?:[:=#]|is)?\s*[\"']?"
+            rf"(?i)passport(?:[ _-]?(?:no|num|number|nr|id|#))?\.?{QUOTE}\s*(?:[:=#]|is)?\s*{QUOTE}"
             r"(?P<value>[A-Z]{0,2}\d{6,9}[A-Z]?)(?![\w-])"
         ),
     ),
@@ -204,8 +204,9 @@ ACCOUNTS = (
         look="(?i)licen[cs]e|licence|dl.?n",
         group="value",
         pattern=re.compile(
-            r"(?i)driv(?:er|ing)(?:[’']?s)?[ _-]licen[cs]e(?:[ _-]?(?:no|num|number|nr|id|#))?\.?[\"']?\s*(?:[:=#]|is)?"
-            r"\s*[\"']?(?P<value>[A-Z]{0,5}\d{5,13}[A-Z0-9]{0,5})(?![\w-])"
+            rf"(?i)driv(?:er|ing)(?:[’']?s)?[ _-]licen[cs]e(?:[ _-]?(?:no|num|number|nr|id|#))?\.?{QUOTE}"
+            rf"\s*(?:[:=#]|is)?\s*{QUOTE}"
+            r"(?P<value>[A-Z]{0,5}\d{5,13}[A-Z0-9]{0,5})(?![\w-])"
         ),
     ),
 )
@@ -215,7 +216,7 @@ PHONES = (
         look=r"[2-9][0-9]{2}\)? ?[.-]?[2-9][0-9]{2}[ .-][0-9]{4}",
         pattern=re.compile(
             NUMBER + r"(?:\+?1[ .-]?)?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}([.-]))[2-9]\d{2}(?(1)\1|[ .-])\d{4}"
-            r"(?: ?(?:x|ext\.?) ?\d{1,6})?(?![\w-])"
+            r"(?: ?(?:x|ext\.?) ?\d{1,6})?(?!\w|-\d)"
         ),
     ),
     Rule(  # international, E.164 with or without separators
@@ -229,7 +230,7 @@ PHONES = (
         look=rf"(?i){PHONE_SAID}",
         group="value",
         pattern=re.compile(
-            rf"(?i){PHONE_SAID}(?:[ _-]?(?:no|num|number|nr|#))?\.?[\"']?\s*(?:[:=#]|is)?\s*[\"']?"
+            rf"(?i){PHONE_SAID}(?:[ _-]?(?:no|num|number|nr|#))?\.?{QUOTE}\s*(?:[:=#]|is)?\s*{QUOTE}"
             r"(?P<value>\(?\d(?:[ .()/-]{0,2}\d){8,13})(?![\w-])"
         ),
         valid=_is_national,

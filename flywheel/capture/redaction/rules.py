@@ -11,8 +11,10 @@ import msgspec
 NEAR = 60  # characters before a value in which the word that `Rule.near` asks for must stand
 # What a value may begin after: nothing that belongs to a word, or the escape of a line's end in a quoted text.
 START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
-NUMBER = r"(?:(?<![\w.+-])|(?<=\\[nrt]))"
-END = r"(?![\w-])(?!\.\d)"
+NUMBER = r"(?:(?<![\w.+])(?<!\d-)|(?<=\\[nrt]))"
+END = r"(?!\w|[.-]\d)"
+# Quotes around a name or a value: plain, escaped, or doubled as in CSV.
+QUOTE = r"(?:\\{0,3}[\"']){0,2}"
 
 
 class Pattern(Protocol):
