@@ -80,6 +80,15 @@ class Arrivals:
         """Those of the ids that no stored trajectory has, and that may come."""
         return self._new(self.home.captures, ids, pl.col("id")) - self.erased(ids)
 
+    def stored(self, ids: Sequence[str]) -> dict[str, str]:
+        """The metadata of the stored trajectories that have one of the ids."""
+        there = set(ids) - self._new(self.home.captures, ids, pl.col("id"))
+        found: dict[str, str] = {}
+        for file in warehouse.files(self.home.captures, self.workspace) if there else ():
+            rows = pl.scan_parquet(str(file), hive_partitioning=False).filter(pl.col("id").is_in(there))
+            found.update(rows.select("id", "metadata").collect().iter_rows())
+        return found
+
     def without_outcomes(self, ids: Sequence[str], source: str) -> set[str]:
         """Those of the trajectory ids of which the ledger holds no outcome from a source."""
         return self._new(self.home.outcomes, ids, pl.col("trajectory_id").filter(pl.col("source") == source))
@@ -109,6 +118,8 @@ class Arrivals:
     def _new(self, root: Path, keys: Collection[str], column: pl.Expr) -> set[str]:
         """The keys that a column of the stored files does not hold; a file's column is read once."""
         asked = pl.DataFrame({"key": list(keys)}, schema={"key": pl.String})
+        if not keys:
+            return set()
         for file in warehouse.files(root, self.workspace):
             at = (file, str(column))
             if at not in self._columns:

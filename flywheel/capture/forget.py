@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from flywheel import artifacts, warehouse
 from flywheel.capture import journal
 from flywheel.capture.erasure import Erasure, Tombstones, records, save
-from flywheel.capture.traces import KEY, Asked, Traces, id_of, ids_in, journals
+from flywheel.capture.traces import KEY, Asked, Traces, ids_in, ids_of, journals
 from flywheel.settings import Home
 
 
@@ -83,7 +83,7 @@ def clear(path: Path, ids: set[str]) -> None:
 
     def gone(line: bytes) -> bool:
         try:
-            return id_of(journal.DECODER.decode(line)) in ids
+            return not ids.isdisjoint(ids_of(journal.DECODER.decode(line)))
         except journal.UNREADABLE:
             return False
 
@@ -96,7 +96,7 @@ def _clear_journals(home: Home, record: Erasure, tombstones: Tombstones) -> None
 
     def gone(line: bytes) -> bool:
         try:
-            return bool(tombstones.named([id_of(journal.DECODER.decode(line))]))
+            return bool(tombstones.named(ids_of(journal.DECODER.decode(line))))
         except journal.UNREADABLE:
             mentioned = found is not None and found.search(line.decode("utf-8", "replace")) is not None
             return mentioned or bool(tombstones.named(ids_in(line)))

@@ -218,6 +218,12 @@ def erased(line: bytes) -> bool:
     return line.startswith(b" ")
 
 
+def has_erased(path: Path) -> bool:
+    """Whether a line of a journal was erased."""
+    data = path.read_bytes()
+    return erased(data) or b"\n " in data
+
+
 def erase(path: Path, gone: Callable[[bytes], bool]) -> int:
     """Overwrite lines in their place, also under a living writer, who only appends; how many that were.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +13,16 @@ import msgspec
 from flywheel import artifacts
 from flywheel.capture import forget, journal, traces, workspaces
 from flywheel.capture.arrivals import Arrivals
+from flywheel.capture.exchanges import Exchange
+from flywheel.capture.gathered import IDLE, Bad, Gathering, Heard
+from flywheel.capture.joining import Node
 from flywheel.capture.journal import Began, Closed, Ended, Exchanged, Said, Spanned, Told, Torn, Whole
 from flywheel.schema import Outcome, Quarantined, Step, Trajectory, canonical_json
 from flywheel.settings import Home
 
 Row = TypeVar("Row", Trajectory, Outcome)
 EXCERPT = 200  # characters of a bad line that are kept in quarantine
+REMEMBERED = "settled.json"  # beside the journals: which trajectory has which answer of theirs
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,19 +52,23 @@ class Pages(msgspec.Struct):
     outcomes: list[Outcome]
     torn: list[Torn]
     erased: int = 0
-    exchanges: bool = False
+    nodes: list[Node] = []
+    spans: list[Heard] = []
+    closed: list[Closed] = []
 
 
-def settle(home: Home, workspace: str, now: datetime) -> Settled:
+def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) -> Settled:
     """Store what the journals of a workspace hold up to `now`, and close the time up to then.
 
     A trajectory arrives when it ended; one that a dead writer left without an end is stored as partial and arrives
-    with its last event. An outcome arrives when it was told. What happened at or before a moment that an earlier
-    settle has closed arrives now instead. Events after `now` wait, as do unended trajectories of living writers.
+    with its last event. An outcome arrives when it was told. A thread of exchanges, or a trace of spans, is over when
+    it was closed, or has been quiet for `idle`: it arrives with its last exchange or span, and what comes of it later
+    is stored again as a trajectory that continues it. What happened at or before a moment that an earlier settle has
+    closed arrives now instead. Events after `now` wait, as do unended trajectories of living writers.
 
     Safe to kill at any point and to run again: ids that are stored are skipped, and a dead writer's journal goes
     when everything in it is stored. Lines that are no events (the torn tail of a crash) are set aside in
-    `<writer>.torn` and quarantined.
+    `<writer>.torn` and quarantined, as are those of which no trajectory can be made.
     """
     workspaces.require(home, workspace)
     arrivals = Arrivals(home, workspace)
@@ -74,40 +82,73 @@ def settle(home: Home, workspace: str, now: datetime) -> Settled:
         outcomes = [outcome for outcome in told if outcome.arrived_at <= now]
         open_ids = {i for page in pages for i in page.open} - due.keys()
         waiting = (candidates.keys() - due.keys()) | open_ids
+        remembered = _remembered(arrivals)
+        gathered = Gathering(
+            arrivals,
+            remembered,
+            taken=candidates.keys() | open_ids,
+            closed=[event for page in pages for event in page.closed],
+            now=now,
+            idle=idle,
+        ).gather([n for page in pages for n in page.nodes], [s for page in pages for s in page.spans])
+        _add_bad(pages, gathered.bad)
 
         quarantined = arrivals.add_quarantined(_set_aside(pages, workspace, arrivals.moment(now, now)))
         new = arrivals.new_trajectories(list(due))
-        rows = [_arriving(due[i], arrivals, now) for i in sorted(new)]
+        ended = [*(due[i] for i in sorted(new)), *sorted(gathered.rows, key=lambda row: row.id)]
+        rows = [_arriving(row, arrivals, now) for row in ended]
         facts = [_arriving(outcome, arrivals, now) for outcome in sorted(outcomes, key=lambda o: o.id)]
         outcomes_added = arrivals.add_outcomes(facts)
         arrivals.add_trajectories(rows)
+        if gathered.stored != remembered:
+            artifacts.write_json(arrivals.folder / REMEMBERED, gathered.stored)
         arrivals.close(max([now, *(row.arrived_at for row in (*rows, *facts))]))
 
-        finished = [page.path for page in pages if page.dead and not _waits(page, waiting, now)]
+        finished = [
+            page.path
+            for page in pages
+            if page.dead and not _waits(page, waiting, now) and page.path.name not in gathered.held
+        ]
         for path in finished:
             path.unlink()
         return Settled(
             trajectories=len(rows),
             abandoned=len(new & abandoned),
             outcomes=outcomes_added,
-            already_there=len(due) - len(rows) + len(outcomes) - outcomes_added,
+            already_there=len(due) - len(new) + len(outcomes) - outcomes_added,
             erased=sum(page.erased for page in pages),
             quarantined=quarantined,
-            waiting=len(waiting) + len(told) - len(outcomes),
+            waiting=len(waiting) + len(gathered.waiting) + len(told) - len(outcomes),
             journals_removed=len(finished),
         )
 
 
+def _remembered(arrivals: Arrivals) -> dict[str, str]:
+    """Which trajectory has which answer, of those that the journals hold; see `Gathered.stored`."""
+    path = arrivals.folder / REMEMBERED
+    return artifacts.read_json(path) if path.exists() else {}
+
+
+def _add_bad(pages: Sequence[Pages], bad: Sequence[Bad]) -> None:
+    """Have events of which no trajectory can be made set aside, as lines that are none."""
+    of_name = {page.path.name: page for page in pages}
+    for one in bad:
+        of_name[one.journal].torn.append(Torn(one.line, one.error, msgspec.json.encode(one.event)))
+
+
 def _read(path: Path, arrivals: Arrivals, *, dead: bool) -> Pages:
     events, torn = journal.read(path)
-    gone = arrivals.erased({traces.id_of(event) for _, event in events}) if arrivals.tombstones else set()
-    if gone:
-        forget.clear(path, gone)
+    gone: set[str] = set()
+    if arrivals.tombstones:
+        gone = arrivals.erased({id for _, event in events for id in traces.ids_of(event)})
+    orphans = _orphans(path, [event.exchange for _, event in events if isinstance(event, Exchanged)], gone)
+    if gone or orphans:
+        forget.clear(path, gone | orphans)
     pages = Pages(path, dead, [], {}, [], torn if dead else [])
     steps: dict[str, list[Step]] = {}
     for line, event in events:
-        if gone and traces.id_of(event) in gone:
-            pages.erased += isinstance(event, Began | Whole | Told)
+        if (gone or orphans) and not traces.ids_of(event).isdisjoint(gone | orphans):
+            pages.erased += isinstance(event, Began | Whole | Told | Exchanged | Spanned)
         elif isinstance(event, Whole):
             pages.ended.append(event.trajectory)
         elif isinstance(event, Told):
@@ -115,8 +156,12 @@ def _read(path: Path, arrivals: Arrivals, *, dead: bool) -> Pages:
         elif isinstance(event, Began):
             pages.open[event.trajectory.id] = event.trajectory
             steps[event.trajectory.id] = []
-        elif isinstance(event, Exchanged | Spanned | Closed):
-            pages.exchanges = True
+        elif isinstance(event, Exchanged):
+            pages.nodes.append(Node(exchange=event.exchange, journal=path.name, line=line))
+        elif isinstance(event, Spanned):
+            pages.spans.append(Heard(path.name, line, event))
+        elif isinstance(event, Closed):
+            pages.closed.append(event)
         elif event.id not in pages.open:
             pages.torn.append(Torn(line, "this trajectory has not begun here", msgspec.json.encode(event)))
         else:
@@ -125,6 +170,19 @@ def _read(path: Path, arrivals: Arrivals, *, dead: bool) -> Pages:
         pages.open[id] = msgspec.structs.replace(trajectory, steps=tuple(steps[id]))
     pages.torn.sort(key=lambda torn: torn.line)
     return pages
+
+
+def _orphans(path: Path, exchanges: Sequence[Exchange], gone: set[str]) -> set[str]:
+    """The exchanges that go on from one that was erased, and those that go on from them."""
+    here: set[str] = set()
+    orphans: set[str] = set()
+    for exchange in exchanges:
+        if exchange.after is None or exchange.after in here:
+            here.add(exchange.id)
+        else:
+            orphans.add(exchange.id)
+    # Without an erased line, what it goes on from was torn: then what is left of it is stored.
+    return orphans - gone if orphans and journal.has_erased(path) else set()
 
 
 def _continue(pages: Pages, steps: list[Step], event: Said | Ended) -> None:
@@ -186,4 +244,5 @@ def _set_aside(pages: Sequence[Pages], workspace: str, at: datetime) -> list[Qua
 def _waits(page: Pages, waiting: set[str], now: datetime) -> bool:
     """Whether something in a journal is still to be stored."""
     held = {trajectory.id for trajectory in page.ended} | page.open.keys()
-    return page.exchanges or bool(held & waiting) or any(outcome.arrived_at > now for outcome in page.outcomes)
+    later = any(outcome.arrived_at > now for outcome in page.outcomes) or any(event.at > now for event in page.closed)
+    return later or bool(held & waiting)

@@ -147,6 +147,13 @@ def id_of(event: Event) -> str:
     return event.outcome.trajectory_id if isinstance(event, Told) else event.id
 
 
+def ids_of(event: Event) -> set[str]:
+    """All ids by which an event can be erased: an exchange goes with its thread, and with what it goes on from."""
+    if isinstance(event, Exchanged):
+        return {id_of(event), event.exchange.id, event.exchange.after or event.exchange.id}
+    return {id_of(event)}
+
+
 def journals(folder: Path) -> list[Path]:
     """The journals of a workspace, and the lines that were set aside from them."""
     return sorted([*folder.glob("*.jsonl"), *folder.glob("*.torn")])

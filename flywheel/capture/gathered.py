@@ -1,0 +1,194 @@
+"""Gathered: the exchanges and spans of all journals, and what of their threads and traces is over and to be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from flywheel.capture import joining, trajectories
+from flywheel.capture.arrivals import Arrivals
+from flywheel.capture.importers import trace
+from flywheel.capture.importers.trace import Trace
+from flywheel.capture.joining import Answer, Node, Thread
+from flywheel.capture.journal import Closed, Spanned
+from flywheel.schema import FlywheelError, Trajectory, stable_id
+
+# How long a thread is quiet before it is taken to be over, unless somebody says so.
+IDLE = timedelta(minutes=15)
+
+UNMADE = (ValueError, TypeError, OverflowError, RecursionError, FlywheelError)  # what a malformed message raises
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A span in its journal."""
+
+    journal: str
+    line: int
+    event: Spanned
+
+
+class Bad(msgspec.Struct, frozen=True):
+    """An event of which no trajectory can be made, and why."""
+
+    journal: str
+    line: int
+    error: str
+    event: msgspec.Struct
+
+
+class Gathered(msgspec.Struct, frozen=True, kw_only=True):
+    """What of all threads and traces is to be stored now, and what is to be remembered of it.
+
+    `stored` names the trajectory that has an answer, for all answers that the journals hold; empty where there is
+    none, since it could not be made (then `bad` tells why) or a span is no call. `waiting` are the threads that go
+    on, and `held` the journals that hold something of them.
+    """
+
+    rows: list[Trajectory]
+    bad: list[Bad]
+    stored: dict[str, str]
+    waiting: set[str]
+    held: set[str]
+
+
+class Gathering:
+    """Threads and traces of a workspace as of a moment.
+
+    `remembered` is `Gathered.stored` of the settle before; what a settle stored that was killed before it could be
+    remembered is found among what `arrivals` has. `taken` are ids that other trajectories have or will have.
+    """
+
+    def __init__(
+        self,
+        arrivals: Arrivals,
+        remembered: Mapping[str, str],
+        *,
+        taken: Collection[str],
+        closed: Iterable[Closed],
+        now: datetime,
+        idle: timedelta,
+    ) -> None:
+        self._arrivals, self._workspace = arrivals, arrivals.workspace
+        self._remembered, self._taken = remembered, set(taken)
+        self._now, self._idle = now, idle
+        self._closed: dict[str, datetime] = {}
+        for event in closed:
+            if event.at <= now:
+                self._closed[event.thread] = max(event.at, self._closed.get(event.thread, event.at))
+        self._found = Gathered(rows=[], bad=[], stored={}, waiting=set(), held=set())
+
+    def gather(self, nodes: Iterable[Node], told: Iterable[Heard]) -> Gathered:
+        """What is to be stored of exchanges and spans."""
+        threads: list[Thread] = []
+        for thread in joining.threads(nodes):
+            names = {thread.id, *(node.exchange.thread for node in thread.nodes)}
+            begun = max(node.exchange.started_at for node in thread.nodes)
+            ids = _answers(thread)
+            if not self._over(names, thread.quiet_since, begun):
+                self._wait(thread.id, (node.journal for node in thread.nodes), ids)
+            elif not self._all_stored(ids):
+                threads.append(thread)
+        traces: list[tuple[list[Heard], Trace | Exception]] = []
+        for parts in _by_trace(told):
+            id, last = parts[0].event.span.trace, max(part.event.at for part in parts)
+            ids = [_key(part) for part in parts]
+            if not self._over({id}, last, last):
+                self._wait(id, (part.journal for part in parts), ids)
+            elif not self._all_stored(ids):
+                traces.append((parts, _trace(parts)))
+        present = {parts[0].event.span.trace for parts in _by_trace(told)}
+        self._found.stored.update({k: v for k, v in self._remembered.items() if k.partition(":")[0] in present})
+        self._recall(threads, [whole for _, whole in traces if isinstance(whole, Trace)])
+        for thread in threads:
+            self._store_thread(thread)
+        for parts, whole in traces:
+            self._store_trace(parts, whole)
+        return self._found
+
+    def _over(self, names: Iterable[str], quiet_since: datetime, begun: datetime) -> bool:
+        """Whether a thread is over: quiet for long enough, or closed after its last call had begun."""
+        if quiet_since > self._now:
+            return False
+        closed = any(self._closed[name] >= begun for name in names if name in self._closed)
+        return closed or self._now - quiet_since >= self._idle
+
+    def _wait(self, id: str, journals: Iterable[str], answers: Iterable[str]) -> None:
+        self._found.waiting.add(id)
+        self._found.held.update(journals)
+        self._all_stored(answers)
+
+    def _all_stored(self, answers: Iterable[str]) -> bool:
+        """Whether it is remembered that all answers were stored; those that were stay remembered."""
+        answers = list(answers)
+        self._found.stored.update({id: self._remembered[id] for id in answers if id in self._remembered})
+        return all(id in self._found.stored for id in answers)
+
+    def _recall(self, threads: Sequence[Thread], traces: Sequence[Trace]) -> None:
+        """Find what was stored and not remembered: by any id that it can have."""
+        ids: list[str] = []
+        for thread in threads:
+            ids += [thread.id, *(node.exchange.thread for node in thread.nodes)]
+            ids += [stable_id(thread.id, answer) for answer in _answers(thread)]
+        for whole in traces:
+            answers = [id for found in whole.conversations for id in trajectories.calls_of(whole, found)]
+            ids += [whole.id, *(stable_id(whole.id, answer) for answer in answers)]
+        for id, metadata in self._arrivals.stored(ids).items():
+            self._taken.add(id)
+            self._found.stored.update(dict.fromkeys(msgspec.json.decode(metadata).get("exchanges") or (), id))
+
+    def _store_thread(self, thread: Thread) -> None:
+        try:
+            self._take(trajectories.of_thread(thread, self._workspace, self._found.stored, self._taken))
+        except UNMADE as error:
+            self._found.bad.extend(Bad(n.journal, n.line, str(error), n.exchange) for n in thread.nodes)
+        for id in _answers(thread):
+            self._found.stored.setdefault(id, "")
+
+    def _store_trace(self, parts: list[Heard], whole: Trace | Exception) -> None:
+        try:
+            if isinstance(whole, Exception):
+                raise whole
+            at = max(part.event.at for part in parts)
+            self._take(trajectories.of_trace(whole, at, self._workspace, self._found.stored, self._taken))
+            bad = [f"span {name}: {error}" for name, error in whole.bad]
+            if whole.models and not whole.conversations and not bad:
+                bad = ["its calls of a model tell of no messages: was the capture of content switched on?"]
+        except UNMADE as error:
+            bad = [str(error)]
+        first = parts[0]
+        name = first.event.span.trace
+        self._found.bad.extend(Bad(first.journal, first.line, f"trace {name}: {error}", first.event) for error in bad)
+        self._found.stored.update(dict.fromkeys(map(_key, parts), ""))
+
+    def _take(self, rows: Iterable[Trajectory]) -> None:
+        for row in rows:
+            self._found.rows.append(row)
+            self._found.stored.update(dict.fromkeys(msgspec.json.decode(row.metadata)["exchanges"], row.id))
+            self._taken.add(row.id)
+
+
+def _answers(thread: Thread) -> list[str]:
+    """The ids of all answers of a thread, and of calls that got none."""
+    return [Answer(node, choice).id for node in thread.nodes for choice in range(max(1, len(node.exchange.answers)))]
+
+
+def _by_trace(told: Iterable[Heard]) -> list[list[Heard]]:
+    traces: dict[str, list[Heard]] = {}
+    for part in told:
+        traces.setdefault(part.event.span.trace, []).append(part)
+    return list(traces.values())
+
+
+def _trace(parts: Iterable[Heard]) -> Trace | Exception:
+    try:
+        return trace.of(part.event.span for part in parts)
+    except UNMADE as error:
+        return error
+
+
+def _key(part: Heard) -> str:
+    """What names a span, or an event that was logged apart from it: not what names its answer."""
+    span = part.event.span
+    return f"{span.trace}:{span.id}@{span.logged_at.isoformat() if span.logged_at else ''}"
