@@ -49,8 +49,8 @@ from flywheel.cli import redaction as redaction
 from flywheel.cli import release as release
 from flywheel.cli import rollout as rollout
 from flywheel.cli import search as search
-from flywheel.cli import ship as ship
 from flywheel.cli import serve as serve
+from flywheel.cli import ship as ship
 from flywheel.cli import stream as stream
 from flywheel.cli import token as token
 from flywheel.cli import train as train
