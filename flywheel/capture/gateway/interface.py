@@ -142,7 +142,7 @@ def _part(part: Any, texts: frozenset[str]) -> dict[str, Any]:
     if not isinstance(part, dict):
         return {"type": "text", "text": part if isinstance(part, str) else msgspec.json.encode(part).decode()}
     kept = {k: v for k, v in part.items() if k != "cache_control"} if "cache_control" in part else part
-    return {**kept, "type": "text"} if kept.get("type") in texts else kept
+    return {**kept, "type": "text"} if text(kept.get("type")) in texts else kept
 
 
 def failure(body: Any) -> str:

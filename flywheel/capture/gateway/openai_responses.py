@@ -100,7 +100,7 @@ class Stream:
         said = interface.decoded(event.data)
         if not isinstance(said, dict):
             return False
-        kind = said.get("type") or event.type.decode("utf-8", "replace")
+        kind = text(said.get("type")) or event.type.decode("utf-8", "replace")
         at = count(said.get("output_index")) or 0
         if isinstance(said.get("response"), dict):
             self._body = said["response"]
@@ -141,7 +141,7 @@ def _messages(items: Iterable[Any], *, answer: bool = False) -> list[Message]:
         if not isinstance(item, dict):
             found.append({"role": "user", "content": item})
             continue
-        kind = item.get("type") or "message"
+        kind = str(item.get("type") or "message")
         if kind in RESULTS:
             output = item.get("output")
             output = interface.joined(output) if isinstance(output, list) else output

@@ -197,7 +197,7 @@ def _key(message: dialects.Message) -> bytes:
     if message.get("function_call"):
         calls.append(message["function_call"])
     role = chat.ROLES.get(message["role"], message["role"])
-    done = [(c["name"], dialects.decoded(c["arguments"])) for c in calls]
+    done = [(c["name"], dialects.decoded(c.get("arguments"))) for c in calls]
     said = [role, message.get("content") or "", done]
     try:
         return msgspec.json.encode(said, order="sorted")

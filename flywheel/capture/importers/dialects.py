@@ -210,6 +210,7 @@ def _call(raw: Any) -> dict[str, Any]:
         raise ValueError("a tool call has no name")
     arguments = _first(function, "arguments", "args", "input")
     id = _first(call, "toolCallId", "call_id", "id")
+    id = id if id is None else str(id)
     return {"id": id, "function": {"name": name, "arguments": "{}" if arguments is None else as_text(arguments)}}
 
 

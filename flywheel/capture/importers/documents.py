@@ -11,7 +11,7 @@ import re
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -95,8 +95,12 @@ def opened(path: Path) -> Iterator[mmap.mmap]:
             if torn:
                 raise Unreadable(f"{path} is gzip that cannot be unpacked: {torn}. Run `gzip -t` on it")
             raise Unreadable(f"{path} is empty: there is nothing to ingest")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
             yield data
+        finally:
+            with suppress(BufferError):  # a generator that nobody finished holds on to it, until it is gone
+                data.close()
     if torn:
         raise Torn(f"{path} is gzip that breaks off: {torn}. What stands before that was read; run `gzip -t` on it")
 
@@ -261,5 +265,5 @@ def _newlines(data: mmap.mmap, start: int, end: int) -> int:
 def _text(token: bytes) -> str:
     try:
         return msgspec.json.decode(token, type=str)
-    except msgspec.DecodeError:
+    except ValueError:
         return token.decode("utf-8", "replace")

@@ -132,7 +132,7 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
             raise FlywheelError(f"{path} is not a whole tau2 file: it has no `info` or no `simulations`")
         try:
             info = msgspec.json.decode(top["info"].data, type=Info)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise FlywheelError(f"{path}: the `info` of this tau2 file cannot be read: {error}") from error
         yield from records.read(
             documents.elements(data, top["simulations"].start),
@@ -198,7 +198,7 @@ def _steps(messages: Sequence[Message], policy: str | None) -> tuple[Step, ...]:
             Step(
                 role=message.role,
                 content=message.content,
-                reasoning=message.reasoning_content or (raw.get("message") or {}).get("reasoning_content"),
+                reasoning=message.reasoning_content or _thought(raw.get("message")),
                 tool_calls=tuple(calls.made(c.id, c.name, chat.as_text(c.arguments)) for c in message.tool_calls or ()),
                 tool_call_id=call_id,
                 tool_name=tool_name,
@@ -210,6 +210,11 @@ def _steps(messages: Sequence[Message], policy: str | None) -> tuple[Step, ...]:
             )
         )
     return tuple(steps)
+
+
+def _thought(message: Any) -> str | None:
+    thought = message.get("reasoning_content") if isinstance(message, dict) else None
+    return thought if isinstance(thought, str) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

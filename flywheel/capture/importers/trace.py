@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from flywheel.capture.importers import spans
-from flywheel.capture.importers.conversations import EPOCH, Call, Conversation, Result, innermost, joined
+from flywheel.capture.importers.conversations import EPOCH, Call, Conversation, Result, innermost, joined, span_of
 from flywheel.capture.importers.otlp_json import REFUSED
 from flywheel.capture.importers.spans import AGENTS, SESSIONS, Span
 from flywheel.schema import canonical_json
@@ -66,7 +66,18 @@ def of(told: Iterable[Span]) -> Trace:
         if model or result:
             said = canonical_json([span.id, span.name, span.attributes, span.events])
             digests.add(hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest())
-    conversations = joined(innermost(calls, {span.id: span.parent for span in whole}), results)
+    calls = innermost(calls, {span.id: span.parent for span in whole})
+    try:
+        conversations = joined(calls, results)
+    except REFUSED:
+        good = []
+        for call in calls:
+            try:
+                joined([call])
+                good.append(call)
+            except REFUSED as error:
+                bad.append((span_of(call), str(error)))
+        conversations = joined(good, results)
     services = [span.resource for span in whole if str(span.resource.get("service.name") or "unknown")[:7] != "unknown"]
     service = services[0] if services else {}
     return Trace(
