@@ -131,7 +131,7 @@ def pattern(text: str, flags: str = "") -> Any:
 def _custom(kind: str, text: str, flags: str) -> Rule:
     compiled = pattern(text, flags)
     look = f"(?{flags}:{text})" if flags else text
-    return Rule(kind=kind, look=look, pattern=compiled, group="value" if "value" in compiled.groupindex else 0)
+    return Rule(kind=kind, look=look, pattern=compiled, group=compiled.groupindex.get("value", 0))
 
 
 def _options() -> Any:

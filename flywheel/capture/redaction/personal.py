@@ -129,7 +129,7 @@ ADDRESSES = (
         look="@|%40",
         # Not `git@`, the user whom everybody is, nor the units of systemd.
         pattern=re.compile(
-            r"(?<![\w.%+-])(?!git@)[\w.%+'-]{1,64}(?:@|%40)(?:[\w-]{1,63}\.){1,8}"
+            r"(?<![\w.%+-])(?!git@)[\w.%+-][\w.%+'-]{0,63}(?:@|%40)(?:[\w-]{1,63}\.){1,8}"
             r"(?!service|socket|target|timer|mount|slice|device)[^\W\d_]{2,24}(?![\w-])"
         ),
     ),
