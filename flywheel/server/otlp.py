@@ -28,7 +28,8 @@ from flywheel.capture.redact import redactor
 from flywheel.schema import FlywheelError
 from flywheel.server import errors
 from flywheel.server.access import allowed
-from flywheel.server.errors import Refused
+from flywheel.server.describing import schema
+from flywheel.server.errors import STATUSES, Failure, Refused
 from flywheel.server.running import Running, running
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
@@ -74,9 +75,24 @@ ANSWER: dict[int | str, dict[str, Any]] = {
     }
 }
 
+STATUS = {
+    "type": "object",
+    "properties": {"code": {"type": "integer"}, "message": {"type": "string"}},
+    "required": ["message"],
+}
+# Of the protocol's own form; what is refused before it is read, of the server's.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": text,
+        "content": {PROTOBUF: MEDIA[PROTOBUF], JSON: {"schema": {"anyOf": [STATUS, schema(Failure)]}}},
+    }
+    for status, text in STATUSES.items()
+}
+
 router = APIRouter(
     prefix="/w/{workspace}/otlp/v1",
     tags=["opentelemetry"],
+    responses=ERRORS,
     route_class=Route,
     dependencies=[Depends(allowed("capture"))],
 )
