@@ -6,19 +6,23 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
+from starlette.datastructures import State
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Incoming
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from flywheel.capture.exchanges import Exchange
 from flywheel.capture.gateway.calls import INTERFACES, Call, Named, Request
 from flywheel.capture.gateway.remembered import Remembered
 from flywheel.capture.journal import Closed, Full
+from flywheel.capture.redact import redactor
 from flywheel.capture.threads import Threads
 from flywheel.schema import FlywheelError
 from flywheel.server import access, upstreams
@@ -37,6 +41,7 @@ TELLING = {
     "x-flywheel-agent-version": "agent_version",
 }
 Keep = Callable[[str], Awaitable[None]]  # a call, with what broke it off
+LONG = 2**16  # bytes of a request and its answer
 ROOM = 16 * 2**20  # bytes that are free on the disk when a call is passed on
 
 
@@ -46,11 +51,18 @@ class Kept:
     def __init__(self, server: Running, workspace: str) -> None:
         self._threads = Threads(server.home, workspace, server.writer(workspace))
         self._remembered = Remembered()
+        redactor(server.home, workspace)  # its rules are made ready now, and not when an answer ends
 
     async def keep(self, call: Call, broken: str) -> None:
         """Have a call on disk, however far it came. Raises Full where the disk cannot take it."""
-        if exchange := call.exchange(self._remembered, broken):
-            await self._threads.add(exchange)
+        # What is long is read and redacted aside: other streams go on.
+        written = await asyncio.to_thread(self._put, call, broken) if call.size > LONG else self._put(call, broken)
+        if written:
+            await asyncio.wrap_future(written)
+
+    def _put(self, call: Call, broken: str) -> Future[Exchange] | None:
+        exchange = call.exchange(self._remembered, broken)
+        return self._threads.put(exchange) if exchange else None
 
 
 class Gateway:
@@ -81,15 +93,20 @@ class Gateway:
         named = _named(incoming, scope["path_params"].get("trajectory", ""))
         request = Request(api=api, body=body, upstream=upstream.url, named=named, at=server.clock())
         call = Call(request, bound=server.config.body_bytes, clock=server.clock)
-        await _capture(upstream, asking, way, call, partial(_kept(scope, server, workspace).keep, call))
+        kept = await _kept(scope["app"].state, server, workspace)
+        await _capture(upstream, asking, way, call, partial(kept.keep, call))
 
 
-def _kept(scope: Scope, server: Running, workspace: str) -> Kept:
+async def _kept(state: State, server: Running, workspace: str) -> Kept:
     """What this server keeps of a workspace."""
-    every: dict[str, Kept] = scope["app"].state.__dict__.setdefault("gateway", {})
+    every: dict[str, asyncio.Future[Kept]] = state.__dict__.setdefault("gateway", {})
     if workspace not in every:
-        every[workspace] = Kept(server, workspace)
-    return every[workspace]
+        every[workspace] = asyncio.ensure_future(asyncio.to_thread(Kept, server, workspace))
+    try:
+        return await asyncio.shield(every[workspace])
+    except Exception:
+        every.pop(workspace, None)  # the next call tries again
+        raise
 
 
 async def _capture(upstream: Upstream, asking: Asking, way: Way, call: Call, keep: Keep) -> None:

@@ -124,6 +124,11 @@ class Call:
                 return event.at if plain is piece else 0
         return None
 
+    @property
+    def size(self) -> int:
+        """The bytes of the request, and of the answer so far."""
+        return len(self._request.body) + self._heard
+
     def exchange(self, remembered: Remembered, broken: str = "") -> Exchange | None:
         """The exchange so far; None where it says nothing. `broken` says what broke it off, if anything did."""
         at = self._clock()
@@ -131,8 +136,7 @@ class Call:
         state, error = self._end(answered, broken)
         if self._request.api is openai_responses and answered.id and state == "completed":
             said = asked.messages[asked.instructions :]
-            size = len(self._request.body) + self._heard
-            remembered.add(answered.id, [*said, *(m for answer in answered.answers for m in answer)], size)
+            remembered.add(answered.id, [*said, *(m for answer in answered.answers for m in answer)], self.size)
         if not asked.messages and not answered.answers:
             return None
         named = self._request.named
