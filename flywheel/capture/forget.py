@@ -37,7 +37,7 @@ def begin(home: Home, workspace: str, asked: Asked, traces: Traces, *, now: date
             asked={"subjects": len(asked.subjects), "trajectories": len(asked.trajectories)},
             subjects=asked.subjects,
             salt=salt,
-            trajectories=tuple(sorted(map(hashed, traces.ids))),
+            trajectories=tuple(sorted(map(hashed, {*traces.ids, *traces.parts}))),
             content_digests=tuple(sorted(set(traces.trajectories["content_digest"].drop_null().to_pylist()))),
             inputs=tuple(sorted(map(hashed, traces.inputs))),
             counts=traces.counts,
@@ -101,8 +101,13 @@ def _clear_journals(home: Home, record: Erasure, tombstones: Tombstones) -> None
             mentioned = found is not None and found.search(line.decode("utf-8", "replace")) is not None
             return mentioned or bool(tombstones.named(ids_in(line)))
 
-    for path in journals(home.journals / record.workspace):
+    folder = home.journals / record.workspace
+    for path in journals(folder):
         journal.erase(path, gone)
+    settled = folder / journal.SETTLED
+    if settled.exists():
+        kept = {k: v for k, v in artifacts.read_json(settled).items() if not tombstones.named([v, k.partition("#")[0]])}
+        artifacts.write_json(settled, kept)
 
 
 def _rewritten(home: Home, workspace: str, tombstones: Tombstones) -> dict[str, str]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from flywheel.capture import joining, trajectories
+from flywheel.capture import boundary, joining, trajectories
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.importers import trace
 from flywheel.capture.importers.trace import Trace
@@ -164,7 +164,8 @@ class Gathering:
 
     def _take(self, rows: Iterable[Trajectory]) -> None:
         for row in rows:
-            self._found.rows.append(row)
+            kept = boundary.of(self._arrivals.home, self._workspace, row.source).trajectory(row)
+            self._found.rows.append(kept)
             self._found.stored.update(dict.fromkeys(msgspec.json.decode(row.metadata)["exchanges"], row.id))
             self._taken.add(row.id)
 

@@ -21,6 +21,8 @@ from flywheel.schema import EndState, FlywheelError, Outcome, Step, Trajectory
 
 # A journal that has grown past this many bytes gives way to a new one, so that it can be settled away.
 ROTATE = 16 * 2**20
+# Beside the journals: which trajectory has which answer of theirs.
+SETTLED = "settled.json"
 
 
 class Full(FlywheelError):

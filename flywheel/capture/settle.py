@@ -22,7 +22,6 @@ from flywheel.settings import Home
 
 Row = TypeVar("Row", Trajectory, Outcome)
 EXCERPT = 200  # characters of a bad line that are kept in quarantine
-REMEMBERED = "settled.json"  # beside the journals: which trajectory has which answer of theirs
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +100,7 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
         outcomes_added = arrivals.add_outcomes(facts)
         arrivals.add_trajectories(rows)
         if gathered.stored != remembered:
-            artifacts.write_json(arrivals.folder / REMEMBERED, gathered.stored)
+            artifacts.write_json(arrivals.folder / journal.SETTLED, gathered.stored)
         arrivals.close(max([now, *(row.arrived_at for row in (*rows, *facts))]))
 
         finished = [
@@ -125,7 +124,7 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
 
 def _remembered(arrivals: Arrivals) -> dict[str, str]:
     """Which trajectory has which answer, of those that the journals hold; see `Gathered.stored`."""
-    path = arrivals.folder / REMEMBERED
+    path = arrivals.folder / journal.SETTLED
     return artifacts.read_json(path) if path.exists() else {}
 
 

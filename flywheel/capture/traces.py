@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import msgspec
 import pyarrow as pa
 
 from flywheel import warehouse
-from flywheel.capture import journal
+from flywheel.capture import joining, journal
+from flywheel.capture.joining import Answer, Node
 from flywheel.capture.journal import Began, Closed, Event, Exchanged, Spanned, Told, Whole
 from flywheel.capture.subject import pattern
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES
@@ -56,13 +57,15 @@ class Traces(msgspec.Struct, frozen=True, kw_only=True):
     """Where it stands: `trajectories` are rows of `FOUND`, ordered by id and place; `inputs` keys of the quarantine.
 
     `counts` has the rows of captures, outcomes and quarantine, the journals' lines, and trajectories in all. `alike`
-    are ids of other trajectories, which stay, of the same content as one that goes.
+    are ids of other trajectories, which stay, of the same content as one that goes. `parts` are the exchanges and
+    traces that those which go were made of, or that go on from them: nothing may be made of them again.
     """
 
     trajectories: pa.Table
     inputs: tuple[str, ...]
     counts: dict[str, int]
     alike: tuple[str, ...]
+    parts: tuple[str, ...] = ()
 
     @property
     def ids(self) -> list[str]:
@@ -82,8 +85,8 @@ def find(home: Home, workspace: str, asked: Asked) -> Traces:
     lines = [line for path in journals(home.journals / workspace) for line in _identified(path, asked)]
     with warehouse.connect() as connection:
         connection.register("named", _ids(asked.trajectories))
-        connection.register("mentioned", _ids({id for ids, hit in lines if hit for id in ids}))
-        connection.register("written", _ids({id for ids, _ in lines for id in ids}))
+        connection.register("mentioned", _ids({id for line in lines if line.hit for id in line.about}))
+        connection.register("written", _ids({id for line in lines for id in line.about}))
         captures = warehouse.scan_sql(home.captures, TRAJECTORIES, workspace)
         ledger = warehouse.scan_sql(home.outcomes, OUTCOMES, workspace)
         quarantine = warehouse.scan_sql(home.quarantine, QUARANTINE, workspace)
@@ -116,6 +119,7 @@ def find(home: Home, workspace: str, asked: Asked) -> Traces:
         ).fetchall()
         [(outcomes,)] = connection.sql("SELECT count(*) FROM told").fetchall()
         gone = {id for (id,) in connection.sql("FROM gone").fetchall()}
+        parts = _parts(lines, gone, [text for (text,) in connection.sql("SELECT metadata FROM captured").fetchall()])
     return Traces(
         trajectories=found.cast(FOUND),
         inputs=tuple(sorted({key for (key,) in inputs})),
@@ -123,11 +127,43 @@ def find(home: Home, workspace: str, asked: Asked) -> Traces:
             "trajectories": len(gone),
             "captured rows": found["place"].to_pylist().count("captures"),
             "outcomes": outcomes,
-            "journal lines": sum(hit or bool(ids & gone) for ids, hit in lines),
+            "journal lines": sum(line.hit or bool(line.ids & (gone | parts)) for line in lines),
             "quarantined": len(inputs),
         },
         alike=tuple(id for (id,) in alike),
+        parts=tuple(sorted(parts - gone)),
     )
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of a journal: the trajectories it is `about`, the `ids` by which it can be erased, whether a text that is
+    looked for stands in it, and the exchange that it tells of."""
+
+    about: set[str]
+    ids: set[str]
+    hit: bool
+    node: Node | None = None
+
+
+def _parts(lines: Sequence[Line], gone: set[str], metadata: Iterable[str]) -> set[str]:
+    """The exchanges and traces that trajectories which go were made of, and the exchanges that go on from those.
+
+    `metadata` is that of the captured ones. A thread goes with all its exchanges, under whatever name they go on.
+    """
+    parts: set[str] = set()
+    for text in metadata:
+        about = msgspec.json.decode(text)
+        if isinstance(about, dict) and isinstance(own := about.get("exchanges"), list):
+            parts.update(str(id).partition("#")[0] for id in own)
+            parts.update({about["trace"]} if isinstance(about.get("trace"), str) else ())
+    for thread in joining.threads(line.node for line in lines if line.node):
+        if not gone.isdisjoint({thread.id, *(node.exchange.thread for node in thread.nodes)}):
+            parts.update(node.exchange.id for node in thread.nodes)
+            continue
+        paths = [joining.path_to(Answer(node, 0)) for node in thread.nodes]
+        after = [path[-1].node.exchange.id for path in paths if any(a.node.exchange.id in parts for a in path)]
+        parts.update(after)
+    return parts
 
 
 # What names a quarantined input, as in `Arrivals.add_quarantined`.
@@ -179,19 +215,23 @@ def texts(event: Event) -> str:
     return "\n".join(found)
 
 
-def _identified(path: Path, asked: Asked) -> Iterator[tuple[set[str], bool]]:
+def _identified(path: Path, asked: Asked) -> Iterator[Line]:
     """Each line of a journal: whom it is about, and whether a text that is looked for stands in it."""
     found = re.compile(asked.pattern) if asked.pattern else None
-    for line in path.read_bytes().split(b"\n"):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line or journal.erased(line):
             continue
         try:
             event = journal.DECODER.decode(line)
         except journal.UNREADABLE:
             ids, text = ids_in(line), line.decode("utf-8", "replace")
-        else:
-            ids, text = {id_of(event)}, texts(event) if found else ""
-        yield ids, found is not None and found.search(text) is not None
+            yield Line(ids, ids, found is not None and found.search(text) is not None)
+            continue
+        hit = found is not None and found.search(texts(event)) is not None
+        node = None
+        if isinstance(event, Exchanged):
+            node = Node(exchange=event.exchange, journal=path.name, line=number)
+        yield Line({id_of(event)}, ids_of(event), hit, node)
 
 
 def _ids(ids: Iterable[str]) -> pa.Table:

@@ -12,11 +12,16 @@ from flywheel import warehouse
 from flywheel.capture import Recorder, forget, journal, ledger
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.erasure import Erasure, Tombstones, records
+from flywheel.capture.importers.spans import Span
 from flywheel.capture.ingest import ingest
+from flywheel.capture.journal import Closed, Spanned
 from flywheel.capture.settle import settle
+from flywheel.capture.threads import Threads
 from flywheel.capture.traces import Asked, find
-from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError, Step, ToolCall, Trajectory
+from flywheel.capture.writer import Writer
+from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError, Step, ToolCall, Trajectory, stable_id
 from flywheel.settings import Home
+from flywheel_tests.capture.test_threads import bot, call, user
 
 MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
 LATER = MONDAY + timedelta(days=9)
@@ -236,3 +241,63 @@ def test_a_record_that_cannot_be_read_stops_whoever_would_let_something_in(desk)
     (desk.erasures / "20260101T000000Z-00000000.json").write_text("{")
     with pytest.raises(FlywheelError, match="bring it back from a copy"):
         settle(desk, "desk", LATER)
+
+
+def test_a_conversation_under_way_goes_from_the_journal_and_never_comes_back(desk):
+    with Writer(desk, "desk") as writer:
+        threads = Threads(desk, "desk", writer)
+        threads.put(call("a", [user("I am Jane Doe")], bot("Hello"))).result(5)
+        threads.put(call("x", [user("I am Ann")], bot("Hello"))).result(5)
+        writer.put([Spanned(MONDAY, Span(trace="5" * 32, id="s", name="Jane Doe calls", attributes={}))]).result(5)
+        done = erase(desk, JANE)
+        assert done.counts["journal lines"] == 2 and holds(desk, "jane doe") == []
+        # The agent goes on, and more of the trace comes in.
+        threads.put(call("b", [user("I am Jane Doe"), bot("Hello"), user("Well?")], bot("Well."))).result(5)
+        threads.put(call("c", [user("I am Jane Doe"), bot("Hello"), user("Well?"), bot("Well."), user("?")])).result(5)
+        writer.put([Spanned(MONDAY, Span(trace="5" * 32, id="t", attributes={})), Closed("a", LATER)]).result(5)
+        assert settle(desk, "desk", LATER).erased == 3
+        assert holds(desk, "Well") == []
+    assert settle(desk, "desk", LATER).journals_removed == 1
+    assert ids(desk) == ["x"]
+
+
+def test_a_conversation_that_has_a_name_goes_by_it_stored_or_not(desk):
+    with Writer(desk, "desk") as writer:
+        threads = Threads(desk, "desk", writer)
+        threads.put(call("a", [user("1")], bot("2"), thread="ticket of jane.doe")).result(5)
+        settle(desk, "desk", LATER)
+        threads.put(call("b", [user("1"), bot("2"), user("3")], bot("4"), thread="ticket of jane.doe")).result(5)
+        erase(desk, Asked(subjects=("jane.doe",)))
+        assert holds(desk, "jane.doe") == []
+        threads.put(call("c", [user("1")], bot("2"), thread="ticket of jane.doe")).result(5)
+        assert settle(desk, "desk", LATER).erased == 1
+    assert (ids(desk), holds(desk, "jane.doe")) == ([], [])
+
+
+def test_a_conversation_goes_under_whatever_name_it_goes_on(desk):
+    histories = [[user("1")], [user("1"), bot("2"), user("secret")]]
+    for id, history in zip("ab", histories, strict=True):  # a restart between them
+        with Writer(desk, "desk") as writer:
+            Threads(desk, "desk", writer).put(call(id, history, bot("2"))).result(5)
+    erase(desk, Asked(trajectories=("a",)))
+    assert holds(desk, "secret") == []
+    assert (settle(desk, "desk", LATER).trajectories, ids(desk)) == (0, [])
+
+
+def test_a_branch_goes_by_its_id_and_what_it_parted_from_stays(desk):
+    with Writer(desk, "desk") as writer:
+        threads = Threads(desk, "desk", writer)
+        threads.put(call("a", [user("1")], bot("2"), thread="t")).result(5)
+        threads.put(call("b", [user("1"), bot("2"), user("3")], bot("4"), thread="t")).result(5)
+        threads.put(call("c", [user("1"), bot("2"), user("secret")], bot("5"), thread="t")).result(5)
+        settle(desk, "desk", LATER)
+        branch = stable_id("t", "c")
+        assert ids(desk) == sorted(["t", branch])
+        erase(desk, Asked(trajectories=(branch,)))
+        assert holds(desk, "secret") == []
+        late = [user("1"), bot("2"), user("secret"), bot("5"), user("goes on")]
+        threads.put(call("d", late, bot("6"), thread="t")).result(5)
+        assert settle(desk, "desk", LATER + timedelta(days=1)).erased == 1
+        threads.put(call("e", [*late, bot("6"), user("and on")], bot("7"), thread="t")).result(5)
+    assert settle(desk, "desk", LATER + timedelta(days=1)).erased == 1
+    assert (ids(desk), holds(desk, "secret"), holds(desk, "goes on"), holds(desk, "and on")) == (["t"], [], [], [])
