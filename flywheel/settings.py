@@ -174,3 +174,8 @@ def ray_address() -> str | None:
 def token() -> str | None:
     """The token that `FLYWHEEL_TOKEN` holds, for workspaces that are guarded."""
     return (os.environ.get("FLYWHEEL_TOKEN") or "").strip() or None
+
+
+def openai_key() -> str | None:
+    """The key that `OPENAI_API_KEY` holds, for models that are asked by OpenAI's interface; local ones need none."""
+    return os.environ.get("OPENAI_API_KEY") or None

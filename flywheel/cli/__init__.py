@@ -48,6 +48,7 @@ from flywheel.cli import query as query
 from flywheel.cli import redaction as redaction
 from flywheel.cli import release as release
 from flywheel.cli import rollout as rollout
+from flywheel.cli import run as run
 from flywheel.cli import search as search
 from flywheel.cli import serve as serve
 from flywheel.cli import ship as ship
