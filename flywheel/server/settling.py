@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 
 from flywheel.capture import workspaces
 from flywheel.capture.journal import Full
@@ -26,10 +27,10 @@ async def keep_settling(running: Running) -> None:
 
 def settle_all(running: Running) -> bool:
     """Settle each workspace; what fails is logged and keeps no other from it. False when the disk is full."""
-    room = True
+    room, idle = True, timedelta(seconds=running.config.idle_s)
     for workspace in workspaces.names(running.home):
         try:
-            settled = settle(running.home, workspace, running.clock())
+            settled = settle(running.home, workspace, running.clock(), idle)
         except (Full, OSError) as error:
             room = False
             log.error("settling %s must wait: %s", workspace, told(error))
