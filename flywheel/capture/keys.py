@@ -60,4 +60,4 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]

@@ -199,27 +199,29 @@ def tell(
     workspaces.require(home, workspace)
     now = now or utc_now()
     arrivals = Arrivals(home, workspace)
+    outcome = Outcome(
+        workspace=workspace,
+        trajectory_id=trajectory_id,
+        signal=signal,
+        value=value,
+        source=source,
+        step_index=step_index,
+        observed_at=observed_at or now,
+        arrived_at=now,
+        comment=comment,
+    )
+    # A trajectory is stored under its name without secrets: it is looked for by that.
+    outcome = _redacted(home, checked(outcome))
     with arrivals.locked():
-        if arrivals.erased([trajectory_id]):
+        if arrivals.erased([outcome.trajectory_id]):
             raise FlywheelError(
                 f"trajectory {trajectory_id!r} of workspace {workspace!r} was erased; nothing more is kept"
             )
-        if arrivals.new_trajectories([trajectory_id]):
+        if arrivals.new_trajectories([outcome.trajectory_id]):
             raise FlywheelError(
                 f"workspace {workspace!r} has no stored trajectory {trajectory_id!r}; what a recorder wrote is stored "
                 f"by: flywheel settle --workspace {workspace}"
             )
-        outcome = Outcome(
-            workspace=workspace,
-            trajectory_id=trajectory_id,
-            signal=signal,
-            value=value,
-            source=source,
-            step_index=step_index,
-            observed_at=observed_at or now,
-            arrived_at=arrivals.moment(now, now),
-            comment=comment,
-        )
-        outcome = _redacted(home, checked(outcome))
+        outcome = msgspec.structs.replace(outcome, arrived_at=arrivals.moment(now, now))
         arrivals.add_outcomes([outcome])
     return outcome

@@ -144,17 +144,19 @@ class Tail:
             yield event.outcome
         elif isinstance(event, Began):
             self.open[event.trajectory.id] = (event.trajectory, [])
-        elif isinstance(event, Said) and event.id in self.open:
-            self.open[event.id][1].append(event.step)
-        elif isinstance(event, Ended) and event.id in self.open:
-            trajectory, steps = self.open.pop(event.id)
+        elif isinstance(event, Said | Ended) and event.id in self.open:
+            trajectory, steps = self.open[event.id]
+            about = event.about | ({"error": event.error} if isinstance(event, Ended) and event.error else {})
+            if about:
+                metadata = canonical_json({**msgspec.json.decode(trajectory.metadata), **about})
+                trajectory = msgspec.structs.replace(trajectory, metadata=metadata)
+            if isinstance(event, Said):
+                steps.append(event.step)
+                self.open[event.id] = (msgspec.structs.replace(trajectory, arrived_at=event.at), steps)
+                return
+            del self.open[event.id]
             self.ended.add(event.id)
-            metadata = trajectory.metadata
-            if event.error:
-                metadata = canonical_json({**msgspec.json.decode(metadata), "error": event.error})
-            yield msgspec.structs.replace(
-                trajectory, end_state=event.state, arrived_at=event.at, metadata=metadata, steps=tuple(steps)
-            )
+            yield msgspec.structs.replace(trajectory, end_state=event.state, arrived_at=event.at, steps=tuple(steps))
         else:
             self.torn.append(line)
 
