@@ -72,7 +72,7 @@ class Read(msgspec.Struct, frozen=True):
 
 DECODER = msgspec.json.Decoder(Posted)
 RAW = msgspec.json.Decoder(list[msgspec.Raw])
-UNREADABLE = (FlywheelError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (FlywheelError, msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 def lines(body: bytes) -> Iterator[tuple[int, bytes]]:

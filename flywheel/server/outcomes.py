@@ -24,7 +24,7 @@ from flywheel.server.running import Running, running
 router = APIRouter(tags=["outcomes"])
 
 PATH = "/api/v1/workspaces/{workspace}/outcomes"
-UNREADABLE = (FlywheelError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (FlywheelError, msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 class Rejected(msgspec.Struct, frozen=True):
