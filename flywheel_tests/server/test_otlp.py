@@ -7,7 +7,8 @@ import json
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,11 +28,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from flywheel import warehouse
 from flywheel.capture import journal
 from flywheel.capture.importers import trace
-from flywheel.capture.importers.conversations import Conversation
 from flywheel.capture.importers.trace import Trace
 from flywheel.capture.journal import Full, Spanned
+from flywheel.capture.settle import settle
 from flywheel.capture.writer import Writer
-from flywheel.schema import QUARANTINE, Step, ToolCall
+from flywheel.schema import QUARANTINE, TRAJECTORIES, Step, ToolCall, trajectory_of
 from flywheel.server.config import Config
 from flywheel.settings import Home
 from flywheel_tests.capture.importers.test_otlp import CURRENT, request, span
@@ -61,7 +62,7 @@ def told(home: Home) -> list[Trace]:
     return [trace.of(spans) for spans in of_id.values()]
 
 
-def plain(conversation: Conversation) -> list[Step]:
+def plain(steps: Sequence[Step]) -> list[Step]:
     """The steps without what only some conventions tell."""
     return [
         Step(
@@ -74,7 +75,7 @@ def plain(conversation: Conversation) -> list[Step]:
             tool_call_id=s.tool_call_id,
             tool_name=s.tool_name,
         )
-        for s in conversation.steps
+        for s in steps
     ]
 
 
@@ -187,13 +188,17 @@ def test_the_instrumentation_of_openinference(
 
 
 def _holds(desk: Home) -> None:
-    [one] = told(desk)
-    [conversation] = one.conversations
-    assert plain(conversation) == STEPS
-    assert [s.completion_tokens for s in conversation.steps if s.role == "assistant"] == [7, 7]
-    assert (one.agent, one.agent_version, one.bad) == ("helpdesk", "7", [])
-    assert conversation.last.model == "scripted-1"
     assert b"ann@x.org" not in b"".join(p.read_bytes() for p in journal.paths(desk.journals / "desk"))
+    [one] = told(desk)
+    assert (one.models, one.bad) == (2, [])
+    settled = settle(desk, "desk", datetime.now(UTC) + timedelta(hours=1))
+    assert (settled.trajectories, settled.quarantined, settled.waiting) == (1, 0, 0)
+    [row] = warehouse.read(desk.captures, TRAJECTORIES, "desk").to_pylist()
+    trajectory = trajectory_of(row)
+    assert plain(trajectory.steps) == STEPS
+    assert [s.completion_tokens for s in trajectory.steps if s.role == "assistant"] == [7, 7]
+    assert (trajectory.agent, trajectory.agent_version, trajectory.model) == ("helpdesk", "7", "scripted-1")
+    assert (trajectory.source, trajectory.end_state) == ("otlp", "completed")
 
 
 @pytest.mark.parametrize("compression", list(Compression))
