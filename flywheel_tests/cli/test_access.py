@@ -29,6 +29,7 @@ CALLS: dict[str, tuple[Role, list[str]]] = {
     "ingest": ("capture", ["{file}", "-w", "{ws}"]),
     "outcome": ("capture", ["{w}-1", "reopened", "1", "-w", "{ws}"]),
     "settle": ("capture", ["-w", "{ws}"]),
+    "run": ("capture", ["-w", "{ws}", "--policy", "reference", "--env", "desk", "--tasks", "1"]),
     "redaction show": ("read", ["{ws}"]),
     "redaction set": ("admin", ["{ws}", "-"]),
     "redaction test": ("read", ["{ws}", "some text"]),
@@ -71,6 +72,23 @@ CALLS: dict[str, tuple[Role, list[str]]] = {
     "token revoke": ("admin", ["0123", "-w", "{ws}"]),
     "audit": ("admin", ["-w", "{ws}"]),
 }
+# Further ways to call some of them, for which another role may be needed.
+MORE: list[tuple[str, Role, list[str]]] = [
+    ("corpus branch", "read", [W]),
+    ("corpus tag", "read", [W]),
+    ("corpus compare", "admin", [f"{W}@v1", f"{W}@v1", "--train"]),
+    ("snapshot", "admin", ["{ws}", "--to", W]),
+    ("search", "read", ["{w}", "--in", f"{W}@v1", "--mode", "text"]),
+    ("outcomes show", "read", ["{ws}", "--trajectory", "{w}-1", "--json"]),
+    ("gate", "admin", ["report-{w}", "--release"]),
+    ("evaluate", "admin", ["sft-{w}"]),
+    ("train sft", "admin", [f"{W}@v1", "--base", "sft-{w}"]),
+    ("export", "export", ["steps", "--workspace", "{ws}", "--to", "{folder}"]),
+    ("export", "export", ["hermes", "--workspace", "{ws}", "--sql", "SELECT id FROM trajectories", "--to", "{folder}"]),
+    ("export", "export", ["trl-dpo", "sft-{w}-trees-gates", "--to", "{folder}"]),
+    ("export", "export", ["step-records", "sft-{w}-trees", "--to", "{folder}"]),
+]
+ALL_CALLS = [*((command, role, arguments) for command, (role, arguments) in CALLS.items()), *MORE]
 # Those that show of many workspaces what one may see, or need all of them.
 OVERALL = {"workspace list", "corpus list", "query", "history", "champion", "rollback", "corpus gc"}
 # Those that touch none: the server asks each request for its token itself.
@@ -93,6 +111,15 @@ def test_every_command_is_tried():
     assert not {*CALLS, *OVERALL, *FREE} - there, "they are no more"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def built() -> Iterator[None]:
+    """The command line is built once: to build it takes longer than to be refused."""
+    command = typer.main.get_command(app)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.testing._get_command", lambda _: command)
+        yield
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Tokens]:
     home = two(Home(tmp_path_factory.mktemp("two") / "data"))
@@ -108,12 +135,12 @@ def call(home: Home, token: str | None, *arguments: str) -> tuple[Any, str]:
     return result, f"{result.output}{result.exception or ''}"
 
 
-def told(command: str, workspace: str, tmp_path: Path) -> list[str]:
+def told(command: str, workspace: str, tmp_path: Path, arguments: list[str] | None = None) -> list[str]:
     """A command's words and arguments about a workspace."""
     file = tmp_path / "chats.jsonl"
     file.write_text('{"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi."}]}\n')
     places = {"w": WORDS[workspace], "ws": workspace, "file": str(file), "folder": str(tmp_path / "out")}
-    return [*command.split(), *(argument.format(**places) for argument in CALLS[command][1])]
+    return [*command.split(), *(argument.format(**places) for argument in arguments or CALLS[command][1])]
 
 
 def state(home: Home) -> dict[str, bytes]:
@@ -125,10 +152,10 @@ def state(home: Home) -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", get_args(Kind))
 def test_no_command_does_anything_with_a_token_that_does_not_do(kind: Kind, place, tmp_path):
     home, tokens = place
-    calls = {command: (role, tokens.bad(kind, OTHER, role)) for command, (role, _) in CALLS.items()}
+    calls = [(command, tokens.bad(kind, OTHER, role), arguments) for command, role, arguments in ALL_CALLS]
     before, asked = state(home), len(list(audit.events(home)))
-    for command, (_, token) in calls.items():
-        arguments = told(command, OTHER, tmp_path)
+    for command, token, given in calls:
+        arguments = told(command, OTHER, tmp_path, given)
         result, said = call(home, token, *arguments)
         assert isinstance(result.exception, Denied), f"{command}: {said}"
         assert result.exception.reason == REASONS[kind], f"{command}: {said}"
@@ -145,8 +172,12 @@ def test_no_command_does_anything_with_a_token_that_does_not_do(kind: Kind, plac
 def test_a_command_needs_no_more_than_its_role(command: str, place, tmp_path):
     home = Home(tmp_path / "data")
     shutil.copytree(place[0].root, home.root)
-    role = CALLS[command][0]
-    result, said = call(home, Tokens(home).of(OTHER, role), *told(command, OTHER, tmp_path))
+    for _, role, arguments in [given for given in ALL_CALLS if given[0] == command and "--train" not in given[2]]:
+        needs(home, role, command, told(command, OTHER, tmp_path, arguments))
+
+
+def needs(home: Home, role: Role, command: str, arguments: list[str]) -> None:
+    result, said = call(home, Tokens(home).of(OTHER, role), *arguments)
     assert not isinstance(result.exception, Denied), said
     last = list(audit.events(home))[-1]
     assert (last.workspace, last.action, last.allowed) == (OTHER, f"flywheel {command}", True)
@@ -233,6 +264,31 @@ def test_what_is_of_the_whole_data_folder_needs_all_of_it(arguments: list[str], 
     result, said = call(home, tokens.of(MINE, "admin"), *arguments)
     assert isinstance(result.exception, Denied), said
     assert (result.exception.reason, WORDS[OTHER] in said) == ("workspace", False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["snapshot", MINE, "--to", "zephyr-corpus"],
+        ["train", "sft", "aurora-corpus@v1", "--base", "sft-zephyr"],
+        ["train", "dpo", "sft-aurora-trees-gates", "sft-zephyr-trees-gates", "--base", "sft-aurora"],
+        ["evaluate", "sft-aurora", "sft-zephyr"],
+        ["evaluate", "sft-aurora", "--suite", "none", "--offline", "zephyr-corpus@v1"],
+        ["corpus", "compare", "aurora-corpus@v1", "zephyr-corpus@v1"],
+        ["gate", "report-aurora", "--release"],
+        ["search", "refund", "-w", MINE, "-w", OTHER],
+        ["query", "FROM trajectories JOIN read_parquet('captures/workspace=south/*/*.parquet') USING (task_type)"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_mixed_with_what_is_anothers(arguments: list[str], place):
+    home, tokens = place
+    before = state(home)
+    result, said = call(home, tokens.of(MINE, "admin"), *arguments)
+    assert result.exception, said
+    assert isinstance(result.exception, Denied) or "Permission Error" in said, said
+    after = state(home)
+    assert {path for path in after if after[path] != before.get(path)} <= {str(home.catalog)}
 
 
 @pytest.mark.parametrize("name", ["nowhere", OTHER])
