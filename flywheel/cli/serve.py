@@ -19,6 +19,12 @@ def serve(
     port: Annotated[int | None, typer.Option(help="The port; 8787 unless given, 0 for any that is free.")] = None,
     openai: Annotated[str | None, typer.Option(help="Where calls in OpenAI's manner go, with its /v1.")] = None,
     anthropic: Annotated[str | None, typer.Option(help="Where calls in Anthropic's manner go.")] = None,
+    champion: Annotated[
+        bool, typer.Option("--champion", help="The policy that serves answers in the place of OpenAI.")
+    ] = False,
+    champion: Annotated[
+        bool | None, typer.Option("--champion", help="The champion answers what goes to --openai else.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings and limits, as TOML; options count before it.")] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log lines as JSON objects.")] = False,
     json: Json = False,
@@ -30,6 +36,8 @@ def serve(
 
     Example: flywheel serve --openai http://127.0.0.1:8000/v1
 
+    Example: flywheel serve --champion
+
     Example: flywheel serve --host 0.0.0.0 --config server.toml --log-json
     """
     from flywheel.capture import workspaces
@@ -38,7 +46,7 @@ def serve(
     from flywheel.server.serving import serve as serving
 
     settings = load(config) if config else Config()
-    given = {"host": host, "port": port, "openai": openai, "anthropic": anthropic}
+    given = {"host": host, "port": port, "openai": openai, "anthropic": anthropic, "champion": champion or None}
     settings = msgspec.structs.replace(settings, **{k: v for k, v in given.items() if v is not None})
     folder = home()
     logs.configure(json=log_json)
@@ -51,7 +59,7 @@ def serve(
             return
         say(f"serving {folder.root} at {url}; Ctrl-C ends it")
         for of in bases or [_bases(url, "WORKSPACE")]:
-            say("\n".join([f"  {of['workspace']}", *(f"    {k:<22}{v}" for k, v in of.items() if k != "workspace")]))
+            say("\n".join([f"  {of['workspace']}", *(f"    {k:<29}{v}" for k, v in of.items() if k != "workspace")]))
         if not bases:
             say("there is no workspace yet; create one with: flywheel workspace create NAME")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flywheel import environments
@@ -82,17 +82,70 @@ class TransformersActor:
                 acts[i] = sampled if temperature > 0 else sampled * n
         return acts
 
-    def _prompt(self, situation: Situation) -> list[int]:
+    @property
+    def context(self) -> int | None:
+        """How many tokens a prompt and its answer may have together; None where the model does not say."""
+        return getattr(self._model.config, "max_position_embeddings", None)
+
+    def prompt(self, steps: Sequence[Step], tools: Sequence[dict[str, Any]] | None) -> list[int]:
+        """The tokens of a conversation, up to where the assistant's turn begins."""
         encoded = self._tokenizer.apply_chat_template(
-            to_messages(situation.steps),
-            tools=self._tools.get(situation.task.environment),
-            add_generation_prompt=True,
-            return_dict=True,
+            to_messages(steps), tools=tools or None, add_generation_prompt=True, return_dict=True
         )
         return encoded["input_ids"]
 
+    def write(
+        self, prompt: list[int], *, n: int, temperature: float, seed: int, max_tokens: int
+    ) -> Iterator[list[tuple[int, int, float]]]:
+        """`n` answers to a prompt, token by token: of each that goes on its number, the token, its log-probability."""
+        import torch
+
+        generator = torch.Generator(self._model.device).manual_seed(seed)
+        tokens = self._tokens([prompt], n, temperature, generator, max_tokens)
+        while True:
+            with torch.inference_mode():  # not while whoever reads has the next word
+                found = next(tokens, None)
+            if found is None:
+                return
+            yield list(zip(*(part.tolist() for part in found), strict=True))
+
+    def ended(self, token: int) -> bool:
+        """Whether a token ends a turn."""
+        return token in self._ends
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What tokens say, but for one that ends a turn."""
+        said = tokens[:-1] if tokens and self.ended(tokens[-1]) else tokens
+        return self._tokenizer.decode(list(said), skip_special_tokens=False)
+
+    def token(self, token: int) -> str:
+        """What one token says, whatever it is."""
+        return self._tokenizer.decode([token], skip_special_tokens=False)
+
+    def _prompt(self, situation: Situation) -> list[int]:
+        return self.prompt(situation.steps, self._tools.get(situation.task.environment))
+
     def _sample(self, prompts: list[list[int]], n: int, temperature: float, generator: Any) -> list[list[Act]]:
-        """`n` acts for each prompt, in one batch: read the prompts, then write token by token until all have ended."""
+        """`n` acts for each prompt, in one batch."""
+        import torch
+
+        tokens: list[list[int]] = [[] for _ in range(len(prompts) * n)]
+        logprobs = torch.zeros(len(tokens), device=self._model.device)
+        with torch.inference_mode():
+            for rows, written, logp in self._tokens(prompts, n, temperature, generator, self.max_tokens):
+                logprobs[rows] += logp
+                for row, one in zip(rows.tolist(), written.tolist(), strict=True):
+                    tokens[row].append(one)
+        acts = self._read(tokens, logprobs.tolist())
+        return [acts[i : i + n] for i in range(0, len(acts), n)]
+
+    def _tokens(
+        self, prompts: list[list[int]], n: int, temperature: float, generator: Any, max_tokens: int
+    ) -> Iterator[tuple[Any, Any, Any]]:
+        """Read the prompts, then write token by token until all `n` answers of each have ended.
+
+        Gives tensors of the rows that go on, of their tokens, and of the log-probabilities of those.
+        """
         import torch
 
         device = self._model.device
@@ -101,43 +154,33 @@ class TransformersActor:
         ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
         ends = torch.tensor(self._ends, device=device)
-        with torch.inference_mode():
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
-            out = self._model(ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
-            cache, logits = out.past_key_values, out.logits[:, -1].float().repeat_interleave(n, 0)
-            if n > 1:
-                cache.batch_repeat_interleave(n)
-            mask, positions = mask.repeat_interleave(n, 0), positions[:, -1:].repeat_interleave(n, 0)
-            rows = torch.arange(len(prompts) * n, device=device)
-            tokens: list[list[int]] = [[] for _ in rows]
-            logprobs = torch.zeros(len(rows), device=device)
-            going = torch.ones(len(rows), dtype=torch.bool, device=device)
-            for _ in range(self.max_tokens):
-                logp = logits.log_softmax(-1)
-                if temperature > 0:
-                    token = torch.multinomial((logp / temperature).softmax(-1), 1, generator=generator)
-                else:
-                    token = logp.argmax(-1, keepdim=True)
-                written = rows[going]
-                logprobs[written] += logp.gather(1, token)[going, 0]
-                for row, one in zip(written.tolist(), token[going, 0].tolist(), strict=True):
-                    tokens[row].append(one)
-                going &= ~torch.isin(token[:, 0], ends)
-                left = int(going.sum())
-                if not left:
-                    break
-                if left <= SPARSE * len(rows):
-                    keep = going.nonzero()[:, 0]
-                    cache.batch_select_indices(keep)
-                    rows, mask, positions, token, going = (t[keep] for t in (rows, mask, positions, token, going))
-                mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
-                positions = positions + 1
-                out = self._model(
-                    token, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-                )
-                logits = out.logits[:, -1].float()
-        acts = self._read(tokens, logprobs.tolist())
-        return [acts[i : i + n] for i in range(0, len(acts), n)]
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        out = self._model(ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+        cache, logits = out.past_key_values, out.logits[:, -1].float().repeat_interleave(n, 0)
+        if n > 1:
+            cache.batch_repeat_interleave(n)
+        mask, positions = mask.repeat_interleave(n, 0), positions[:, -1:].repeat_interleave(n, 0)
+        rows = torch.arange(len(prompts) * n, device=device)
+        going = torch.ones(len(rows), dtype=torch.bool, device=device)
+        for _ in range(max_tokens):
+            logp = logits.log_softmax(-1)
+            if temperature > 0:
+                token = torch.multinomial((logp / temperature).softmax(-1), 1, generator=generator)
+            else:
+                token = logp.argmax(-1, keepdim=True)
+            yield rows[going], token[going, 0], logp.gather(1, token)[going, 0]
+            going &= ~torch.isin(token[:, 0], ends)
+            left = int(going.sum())
+            if not left:
+                break
+            if left <= SPARSE * len(rows):
+                keep = going.nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                rows, mask, positions, token, going = (t[keep] for t in (rows, mask, positions, token, going))
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)
+            positions = positions + 1
+            out = self._model(token, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+            logits = out.logits[:, -1].float()
 
     def _read(self, tokens: list[list[int]], logprobs: list[float]) -> list[Act]:
         """Written tokens as acts; siblings that wrote the same are read once."""

@@ -14,8 +14,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The settings of one server. Names ending in `_s` are seconds, in `_bytes` bytes.
 
     `openai` and `anthropic` are the base URLs that calls are passed on to, the one of OpenAI with its `/v1`; an
-    upstream may be silent for `silence_s`. A thread that was quiet for `idle_s` is over; journals are settled every
-    `settle_every_s`. A stopping server lets answers go on for `stop_s`. `ready` asks for `free_bytes` on the disk.
+    upstream may be silent for `silence_s`. With `champion`, the policy that serves answers instead of OpenAI's. A
+    thread that was quiet for `idle_s` is over; journals are settled every `settle_every_s`. A stopping server lets
+    answers go on for `stop_s`. `ready` asks for `free_bytes` on the disk.
 
     Limits of a request: `body_bytes` holds for a body as it comes and for what it unpacks to, `header_bytes` for all
     headers together. Headers must be there after `header_s`, a body after `body_s`, with no pause over `body_idle_s`; a
@@ -30,6 +31,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: int = 8787
     openai: str = "https://api.openai.com/v1"
     anthropic: str = "https://api.anthropic.com"
+    champion: bool = False
     silence_s: float = 600.0
     idle_s: float = 900.0
     settle_every_s: float = 30.0

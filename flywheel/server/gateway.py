@@ -250,8 +250,19 @@ def _upstream(server: Running, path: str, incoming: Incoming) -> tuple[Upstream,
     """Who is asked, and for which path: the base URL of Anthropic has no `/v1`."""
     config = server.config
     of_anthropic = path.partition("/")[0] == "messages" or "anthropic-version" in incoming.headers
+    if config.champion and not of_anthropic:
+        return _champion(incoming.app.state, server), f"/{path}"
     url = config.anthropic if of_anthropic else config.openai
     return Remote(server.session, url, silence_s=config.silence_s), f"/v1/{path}" if of_anthropic else f"/{path}"
+
+
+def _champion(state: State, server: Running) -> Upstream:
+    """The policy that serves; one for all, so that its model is loaded once."""
+    from flywheel.server.champion import Champion
+
+    if not hasattr(state, "champion"):
+        state.champion = Champion(server.home)
+    return state.champion
 
 
 def _named(incoming: Incoming, trajectory: str) -> Named:
