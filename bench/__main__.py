@@ -16,7 +16,19 @@ from bench import measure
 from flywheel import artifacts
 
 # In the order of the page.
-BENCHMARKS = ("streaming", "steps", "curate", "dedupe", "join", "versions", "whole", "search", "waiting", "soak")
+BENCHMARKS = (
+    "streaming",
+    "steps",
+    "curate",
+    "dedupe",
+    "join",
+    "versions",
+    "whole",
+    "search",
+    "waiting",
+    "soak",
+    "capture",
+)
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
