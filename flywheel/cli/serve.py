@@ -22,9 +22,6 @@ def serve(
     champion: Annotated[
         bool, typer.Option("--champion", help="The policy that serves answers in the place of OpenAI.")
     ] = False,
-    champion: Annotated[
-        bool | None, typer.Option("--champion", help="The champion answers what goes to --openai else.")
-    ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings and limits, as TOML; options count before it.")] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log lines as JSON objects.")] = False,
     json: Json = False,
