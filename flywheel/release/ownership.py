@@ -114,8 +114,11 @@ def _file(home: Home, path: Path, seen: frozenset[str]) -> Owners:
     for place in (home.captures, home.outcomes, home.quarantine, home.derived, home.mapped, home.journals):
         if name := below(place):
             return frozenset({name.removeprefix("workspace=")})
+    if path == home.root or path in home.root.parents:
+        return UNKNOWN  # a folder that has all of it
+    name = below(home.root)
     # What lies loose in the data folder somebody put there; its folders are its own.
-    return UNKNOWN if below(home.root) not in (None, path.name, *_FOREIGN) else NOBODY
+    return NOBODY if name is None or name in _FOREIGN or (path.parent == home.root and path.is_file()) else UNKNOWN
 
 
 def _field(path: Path, *names: str) -> Any:
