@@ -74,12 +74,12 @@ def prompts(graded: Graded, _number: int) -> list[Row]:
     """`prompt` for GRPOTrainer: the steps up to the first user's. The other columns go to the reward function.
 
     Raises:
-        Unfit: when no user speaks before the assistant does.
+        Unfit: when no user speaks, or a tool does before.
     """
     of = graded.trajectory
-    opening = next((index + 1 for index, step in enumerate(of.steps) if step.role != "system"), 0)
+    opening = next((index + 1 for index, step in enumerate(of.steps) if step.role in ("user", "tool")), 0)
     if not opening or of.steps[opening - 1].role != "user":
-        raise Unfit("it does not open with a user")
+        raise Unfit("no user asks anything")
     row = {"prompt": messages(of.steps[:opening]), "tools": of.tools}
     return [row | {name: getattr(of, name) for name in ("task_id", "task_group", "task_type")} | {"id": of.id}]
 

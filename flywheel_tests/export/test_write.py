@@ -119,7 +119,7 @@ def test_rows_that_a_format_has_no_place_for_are_counted(home: Home, tmp_path: P
 
     assert left_out("trl-sft") == left_out("openai") == {"the assistant says nothing": 1}
     assert left_out("trl-kto") == {"no verdict": 3}
-    assert left_out("trl-prompts") == {"it does not open with a user": 1, "the same prompt of the same task": 1}
+    assert left_out("trl-prompts") == {"no user asks anything": 1, "the same prompt of the same task": 1}
     assert left_out("steps") == left_out("sharegpt") == {}
 
 

@@ -67,7 +67,7 @@ def turns(draw: st.DrawFn, number: int) -> list[Step]:
 @st.composite
 def graded(draw: st.DrawFn) -> Graded:
     """A trajectory of an assistant that speaks at least once, and its verdict."""
-    steps = [Step(role="system", content=draw(words))] if draw(st.booleans()) else []
+    steps = [Step(role="system", content=draw(words))] if draw(st.integers(0, 3)) else []
     if draw(st.integers(0, 3)) == 0:
         steps.append(Step(role="tool", content="late", tool_call_id="gone", tool_name="lost"))
     unnamed = draw(st.integers(0, 3)) == 0
@@ -101,6 +101,60 @@ def graded(draw: st.DrawFn) -> Graded:
     return Graded(
         trajectory=trajectory, reward=draw(st.sampled_from([None, 0.5])), success=draw(st.sampled_from([None, True]))
     )
+
+
+# All that some format loses.
+ODD = Graded(
+    trajectory=Trajectory(
+        id="t1",
+        workspace="desk",
+        task_id="k1",
+        task_group="g",
+        task_type="desk",
+        agent="scripted",
+        agent_version="2",
+        model="m",
+        provider="p",
+        tools='[{"name":"push"}]',
+        end_state="failed",
+        started_at=ARRIVED,
+        arrived_at=ARRIVED,
+        source="desk.jsonl",
+        source_line=3,
+        metadata='{"lang":"en"}',
+        steps=(
+            Step(role="system", content="You help."),
+            Step(role="user", at=ARRIVED),
+            Step(role="tool", content="late", tool_call_id="gone", tool_name="lost"),
+            Step(
+                role="assistant",
+                content="",
+                reasoning="",
+                tool_calls=(ToolCall(id="x", name="look", arguments='{"box": "b1"}'),),
+                prompt_tokens=3,
+                completion_tokens=2,
+                metadata='{"token_ids":[1,2]}',
+            ),
+            Step(role="tool", content="sun", tool_name="look", is_error=True),
+            Step(role="assistant", reasoning="So.", tool_calls=(ToolCall(id="y", name="look", arguments="{}"),)),
+        ),
+    ),
+    reward=0.5,
+    success=True,
+)
+# It speaks and calls at once, has no system prompt, and does not end on the assistant.
+LAST = ODD.trajectory.steps[-1]
+ODDLY_TOLD = msgspec.structs.replace(
+    ODD,
+    trajectory=msgspec.structs.replace(
+        ODD.trajectory,
+        steps=(
+            Step(role="user", content="Open it."),
+            msgspec.structs.replace(LAST, content="I look."),
+            Step(role="user", content="Thanks."),
+        ),
+    ),
+)
 
 
 def again(of: Format, given: Graded, path: Path, at: datetime = AGAIN) -> Graded:

@@ -1,7 +1,7 @@
 """Compression: what is protected stays, calls keep their results, and what was left out can be told."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flywheel.schema import Step, ToolCall, Trajectory
@@ -99,6 +99,7 @@ def test_a_summary_that_fails_costs_nothing(summarise, error):
     assert (short.steps[told.first].content or "").endswith("left out here.")
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(given=graded(), budget=st.integers(1, 80), last=st.integers(0, 5))
 def test_protected_steps_stay_and_calls_keep_their_results(given, budget, last):
     of = given.trajectory
