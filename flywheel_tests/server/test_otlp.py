@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from google.rpc import status_pb2
 from openai import OpenAI
@@ -279,3 +285,29 @@ def test_errors_are_those_of_the_protocol(desk: Home, live: Live, monkeypatch: p
     monkeypatch.setattr(Writer, "write", full)
     status, headers, answer = post(traces, json.dumps(request(span(CURRENT, SPAN, TRACE))).encode())
     assert (status, headers["retry-after"], json.loads(answer)["code"]) == (503, "2", 14)
+
+
+PAGE = (Path(__file__).parents[2] / "docs/opentelemetry.md").read_text()
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["OpenTelemetry", "OpenInference"])
+def test_the_programs_of_the_documentation(desk: Home, live: Live, upstreams: Port, number: int) -> None:
+    program = PAGE.split("```python\n")[number].split("```")[0]
+    url = live(desk)
+    variables = dict(re.findall(r"^export (OTEL_\w+)=(\S+)$", PAGE, re.M)) | {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"{url}/w/desk/otlp",
+        "OTEL_EXPORTER_OTLP_HEADERS": "",
+        "OPENAI_BASE_URL": upstreams.add(Upstream(Say(text="On its way."))).url + "/v1",
+        "OPENAI_API_KEY": "sk-none",
+    }
+    ran = subprocess.run([sys.executable, "-c", program], env=os.environ | variables, capture_output=True, text=True)
+    assert ran.stdout.strip() == "On its way.", ran.stderr
+    [one] = told(desk)
+    answer = httpx.post(f"{url}/w/desk/t/{one.id}/end")  # also in the documentation
+    assert answer.status_code < 300
+    settle(desk, "desk", datetime.now(UTC))
+    [row] = warehouse.read(desk.captures, TRAJECTORIES, "desk").to_pylist()
+    assert [(s.role, s.content) for s in trajectory_of(row).steps] == [
+        ("user", "Where is my parcel?"),
+        ("assistant", "On its way."),
+    ]

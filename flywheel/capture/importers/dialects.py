@@ -98,7 +98,7 @@ def as_text(value: Any) -> str:
     """A result or arguments as text: as they are where they are text already."""
     if isinstance(value, dict) and "value" in value and value.get("type") in ("text", "json", "error-text"):
         value = value["value"]  # Vercel's wrapping of a result
-    if isinstance(value, list) and value and all(isinstance(p, dict) and p.get("type") in TEXTS for p in value):
+    if isinstance(value, list) and value and all(isinstance(p, dict) and str(p.get("type")) in TEXTS for p in value):
         return "\n".join(str(part.get("text", "")) for part in value)
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
