@@ -140,7 +140,12 @@ def _admitted(
     except Denied as denied:
         note(denied.who, denied.reason)
         raise
-    note(grant.who)
+    try:
+        note(grant.who)
+    except OSError:
+        # As on a disk that is full: what nobody guards goes on.
+        if grant.id:
+            raise
     if not there:
         raise HTTPException(404, f"there is no workspace {workspace!r}")
     return grant
@@ -167,7 +172,11 @@ def _from_here(host: str, headers: Headers) -> str | None:
     if not loopback(host):
         return "this server listens beyond its own machine: no workspace can be used without a token"
     named = headers.get("host", "")
-    if not loopback(urlsplit(f"//{named}").hostname or ""):
+    try:
+        asked = urlsplit(f"//{named}").hostname or ""
+    except ValueError:
+        asked = ""
+    if not loopback(asked):
         return "without a token, ask this server as 127.0.0.1 or localhost"
     origin = headers.get("origin")
     if origin is not None and origin.lower() != f"http://{named.lower()}":

@@ -87,6 +87,7 @@ def test_each_refusal_has_its_status_and_reason(places):
         {"Host": "evil.example:8787"},
         {"Host": "127.0.0.1.evil.example"},
         {"Host": ""},
+        {"Host": "[::1"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:3000"},
@@ -131,6 +132,14 @@ def test_a_workspace_that_is_not_there_is_refused_as_one_that_is_guarded(places)
     assert client.get("/tried/open/x", headers=bearer(every)).status_code == 200
     assert client.get("/tried/open/x").status_code == 401
     assert client.get("/tried/no%20name/x", headers=bearer(every)).status_code == 400
+
+
+def test_what_is_guarded_is_refused_where_the_log_cannot_be_written(places):
+    places.audit.write_bytes(b"no folder")
+    token, _ = tokens.issue(places, "guarded", ["read"], name="bob")
+    client = served(places)
+    assert client.get("/tried/open/x").status_code == 200
+    assert client.get("/tried/guarded/x", headers=bearer(token)).status_code == 500
 
 
 def test_the_audit_log_names_no_secret_that_a_path_held(places):
