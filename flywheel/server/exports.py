@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Annotated
 from urllib.parse import urlencode
@@ -64,7 +65,7 @@ def exports(
     if next_cursor is not None:
         asked = {**request.query_params, "cursor": next_cursor}
         headers = {
-            "X-Next-Cursor": urlencode({"": next_cursor})[1:],
+            "X-Next-Cursor": next_cursor,
             "Link": f'<{request.url.path}?{urlencode(asked)}>; rel="next"',
         }
     return StreamingResponse(_lines(here.home, page, format), media_type=LINES, headers=headers)
@@ -91,11 +92,17 @@ def _version(home: Home, workspace: str, version: str) -> Manifest:
 
 
 def _page(chosen: Chosen, cursor: str | None, limit: int | None) -> tuple[Chosen, str | None]:
-    """What goes into an answer, and after which trajectory the next one begins."""
-    rest = chosen.page(cursor, None)
+    """What goes into an answer, and the cursor of the next: the id that it begins behind."""
+    try:
+        after = None if cursor is None else base64.b64decode(cursor, b"-_", validate=True).decode()
+    except ValueError as error:
+        raise Refused(400, "this is no cursor: send back what X-Next-Cursor was, or leave it out") from error
+    rest = chosen.page(after, None)
     page = rest.page(None, limit)
-    last = page.keys.num_rows
-    return page, page.keys["trajectory_id"][last - 1].as_py() if last < rest.keys.num_rows else None
+    if page.keys.num_rows == rest.keys.num_rows:
+        return page, None
+    last = page.keys["trajectory_id"][page.keys.num_rows - 1].as_py()
+    return page, base64.urlsafe_b64encode(last.encode()).decode()
 
 
 def _lines(home: Home, chosen: Chosen, format: str) -> Iterator[bytes]:
