@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from flywheel.server.config import Config
 from flywheel.server.errors import answer
@@ -28,6 +29,7 @@ class Connection(HttpToolsProtocol):
         self._headers_at = 0  # bytes of the headers that are read
         self._silent = 0  # bytes that came since the parser told of anything: of a header that has no end yet
         self._reading = False
+        self._answering: RequestResponseCycle | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -54,6 +56,18 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def eof_received(self) -> None:
+        """The client sends nothing more; with that the connection closes."""
+        self._leave()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        # A request to speak another protocol is answered in this one.
+        pass
 
     def on_message_begin(self) -> None:
         """A request begins; its headers must follow in time."""
@@ -100,7 +114,7 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than it is answered."""
         super().pause_writing()
-        self._set("writing", self.settings.write_s, self.transport.abort)
+        self._set("writing", self.settings.write_s, self._abandon)
 
     def resume_writing(self) -> None:
         """It has read."""
@@ -125,14 +139,28 @@ class Connection(HttpToolsProtocol):
             raise httptools.HttpParserError("headers too large")
 
     def _refuse(self, status: int) -> None:
+        """Answer with an error, where an answer has its place, and close."""
         if self.transport.is_closing():
             return
         # In the middle of an answer there is no place for another.
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        if self._answering is None or self._answering.response_complete or not self._answering.response_started:
             made = answer(status, REFUSED[status])
             head = "".join(f"{name}: {value}\r\n" for name, value in made.headers.items())
             self.transport.write(STATUS_LINE[status] + f"{head}connection: close\r\n\r\n".encode() + bytes(made.body))
+        self._leave()
         self.transport.close()
+
+    def _abandon(self) -> None:
+        """Give up on a client that does not read."""
+        self._leave()
+        self.transport.abort()
+
+    def _leave(self) -> None:
+        """Let the route that still answers know that nobody hears it."""
+        if self._answering and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+            self.flow.resume_writing()
 
     def _set(self, name: str, seconds: float, then: Callable[[], None]) -> None:
         self._unset(name)

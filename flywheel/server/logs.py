@@ -49,3 +49,5 @@ def configure(*, json: bool) -> None:
     handler.setFormatter(Lines(json=json))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("flywheel.server").setLevel(logging.INFO)
+    # It warns of each connection that speaks no HTTP, without a word on whose it was.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

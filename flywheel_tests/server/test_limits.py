@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import socket
 import time
 import zlib
-from urllib.parse import urlsplit
+from contextlib import suppress
 
 import httpx
 import pyarrow as pa
 import pytest
 
+from flywheel import warehouse
+from flywheel.schema import Step, trajectories_table
 from flywheel.server import bodies
 from flywheel.server.bodies import unpacked
 from flywheel.server.config import Config
@@ -20,14 +23,20 @@ from flywheel.server.errors import Refused
 from flywheel.server.limits import Rates
 from flywheel.settings import Home
 from flywheel_tests.server.conftest import Live
+from flywheel_tests.server.test_reading import trajectory
 
 POST = b"POST /api/v1/workspaces/desk/trajectories HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
 
+def place(base: str) -> tuple[str, int]:
+    """Where a server listens."""
+    url = httpx.URL(base)
+    return url.host, url.port or 0
+
+
 def said(base: str, *parts: bytes, pause: float = 0.0) -> bytes:
     """What a server answers on one connection to bytes, sent with a pause after each part, until it closes."""
-    place = urlsplit(base)
-    with socket.create_connection((place.hostname, place.port), timeout=20) as connection:
+    with socket.create_connection(place(base), timeout=20) as connection:
         for part in parts:
             connection.sendall(part)
             time.sleep(pause)
@@ -164,10 +173,9 @@ def test_a_bucket_fills_with_time() -> None:
 
 def test_requests_under_way_are_bounded_for_one_client_and_for_all(live: Live, desk: Home) -> None:
     base = live(desk, Config(concurrent_each=2, concurrent=3, body_idle_s=1.5))
-    place = urlsplit(base)
     waiting = []
     for key in (b"one", b"one", b"two"):
-        connection = socket.create_connection((place.hostname, place.port))
+        connection = socket.create_connection(place(base))
         connection.sendall(POST + b"Authorization: Bearer " + key + b"\r\nContent-Length: 10\r\n\r\n")
         waiting.append(connection)
     time.sleep(0.3)
@@ -181,3 +189,66 @@ def test_requests_under_way_are_bounded_for_one_client_and_for_all(live: Live, d
     assert (mine.status_code, others.status_code) == (429, 503)
     assert "Retry-After" in mine.headers and "Retry-After" in others.headers
     assert httpx.get(f"{base}/health", headers={"Authorization": "Bearer one"}).status_code == 200
+
+
+def test_bodies_in_memory_are_bounded_all_together(live: Live, desk: Home) -> None:
+    base = live(desk, Config(held_bytes=10_000, body_idle_s=1.5))
+    with socket.create_connection(place(base)) as waiting:
+        waiting.sendall(POST + b"Content-Length: 9000\r\n\r\n" + b" " * 8000)
+        time.sleep(0.3)
+        url, headers = f"{base}/api/v1/workspaces/desk/trajectories", {"Content-Type": "application/json"}
+        refused = httpx.post(url, content=b" " * 5000, headers=headers)
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert httpx.post(url, content=b"{}" + b" " * 5000, headers=headers).status_code == 200
+
+
+def test_an_answer_that_nobody_reads_is_given_up(live: Live, desk: Home) -> None:
+    steps = tuple(Step(role="user", content="x" * 100_000) for _ in range(10))
+    warehouse.append(desk.captures, trajectories_table([trajectory(n, steps=steps) for n in range(30)]))
+    base = live(desk, Config(write_s=0.5))
+    path = b"/api/v1/workspaces/desk/trajectories?view=record&limit=1000"
+
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(place(base))
+        deaf.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        time.sleep(2.5)
+        received = 0
+        with pytest.raises(ConnectionResetError):
+            while part := deaf.recv(65536):
+                received += len(part)
+            raise ConnectionResetError  # some kernels tell of the end instead
+    assert received < 15_000_000
+    assert httpx.get(f"{base}/health").status_code == 200
+
+
+ODD = [b"\0", b"\r\n", b"\r\n\r\n", b"Content-Length: -1", b"\xff"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_a_connection_says_the_server_goes_on(live: Live, desk: Home, seed: int) -> None:
+    draw = random.Random(seed)
+    good = [
+        b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+        POST + b"Content-Length: 9\r\n\r\n{}      \n",
+        POST + b"Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n4\r\nabcd\r\n0\r\nTrailer: x\r\n\r\n",
+        b"GET /api/v1/workspaces?%ff HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"OPTIONS * HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+    ]
+    base = live(desk, Config(header_s=0.2, body_idle_s=0.2, keep_alive_s=1))
+
+    for _ in range(30):
+        data = bytearray(draw.choice(good) + draw.choice(good))
+        for _ in range(draw.randrange(5)):
+            at = draw.randrange(len(data))
+            data[at : at + draw.randrange(3)] = draw.choice(
+                [b"\0", b"\r\n", b"\r\n\r\n", b"Content-Length: -1", b"\xff"]
+            )
+        with socket.create_connection(place(base), timeout=20) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionResetError):
+                while part := connection.recv(65536):
+                    assert b"HTTP/1.1 5" not in part, bytes(data)
+    assert httpx.get(f"{base}/health").status_code == 200
