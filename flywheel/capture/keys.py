@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flywheel.capture.journal import Full
 from flywheel.settings import Home
 
 
@@ -47,16 +48,20 @@ class Keys:
 
 @contextmanager
 def database(path: Path) -> Iterator[sqlite3.Connection]:
-    """One transaction in a file that several processes write: on disk when the block ends well, else nothing of it."""
+    """One transaction in a file that several processes write: on disk when the block ends well, else nothing of it.
+
+    Raises:
+        Full: when the disk cannot take it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    connection = sqlite3.connect(path, timeout=60, isolation_level=None)
     try:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("BEGIN IMMEDIATE")
-        yield connection
-        connection.execute("COMMIT")
-    finally:
-        connection.close()
+        with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise Full(f"nothing of this was recorded: {path} cannot be written ({error})") from error
 
 
 def _hash(text: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import random
@@ -26,6 +27,9 @@ log = logging.getLogger("flywheel")
 # Seconds between two looks at the spool, and the longest between two tries of a server that cannot take it.
 EVERY = 1.0
 LONGEST = 60.0
+
+# Seconds that a process waits at its end for a server that has taken all so far.
+AT_EXIT = 5.0
 
 
 class RemoteRecorder(Recorder):
@@ -87,6 +91,7 @@ def shipping(spool: Home, server: Server) -> Shipping:
         found = _SHIPPING.get(key)
         if found is None or found.stopped:
             found = _SHIPPING[key] = Shipping(spool, server)
+            atexit.register(found.leave)
         if found.server.url != server.url:
             raise FlywheelError(f"{spool.root} goes to {found.server.url}; give {server.url} a spool of its own")
         found.start()
@@ -121,6 +126,11 @@ class Shipping:
     def look(self) -> None:
         """Look at the spool now."""
         self._wake.set()
+
+    def leave(self) -> None:
+        """As this process ends: let what ended last go out too, if the server takes it quickly."""
+        if self._process == os.getpid() and not self._trouble:
+            self.flush(AT_EXIT)
 
     def stop(self) -> None:
         """Ship no more: what is left stays for the next recorder on the spool, or for `flywheel ship`."""

@@ -252,6 +252,16 @@ def test_a_full_spool_says_so_and_lets_what_has_begun_end(remotely: Recording) -
     assert t.ended
 
 
+def test_a_script_that_ends_has_shipped_what_it_recorded(live: Live, desk: Home, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom flywheel.capture import Recorder\n"
+        "recorder = Recorder.to(sys.argv[1], 'desk', spool=sys.argv[2], agent='bot')\n"
+        "with recorder.trajectory(task_id='1', id='one') as t:\n    t.step(role='user', content='Hello')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, live(desk), str(tmp_path / "spool")], cwd=ROOT, check=True, timeout=60)
+    assert stored(desk)[0] == {"one": ["Hello"]}
+
+
 def test_recorders_share_a_spool_and_its_server(remotely: Recording, tmp_path: Path) -> None:
     with closing(Answers()) as server:
         one, two = remotely(server.url), remotely(server.url)
