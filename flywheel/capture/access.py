@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from collections.abc import Collection, Iterable
@@ -138,8 +139,7 @@ def grants(home: Home, workspace: str) -> list[Grant]:
 
     Each call lists the folder anew, so what any process changes counts at once; a file is read again once it changed.
     """
-    found = [_grant(path, stamp) for path, stamp in _files(_folder(home, workspace))]
-    return sorted(found, key=lambda grant: (grant.created_at, grant.id))
+    return sorted(_kept(home, workspace), key=lambda grant: (grant.created_at, grant.id))
 
 
 def guarded(home: Home, workspace: str) -> bool:
@@ -147,7 +147,7 @@ def guarded(home: Home, workspace: str) -> bool:
 
     One that does not exist is guarded where all are.
     """
-    return any(grants(home, of) for of in dict.fromkeys((workspace, ALL)))
+    return any(_kept(home, of) for of in dict.fromkeys((workspace, ALL)))
 
 
 def check(home: Home, workspace: str, role: Role, token: str | None, now: datetime | None = None) -> Grant:
@@ -162,10 +162,10 @@ def check(home: Home, workspace: str, role: Role, token: str | None, now: dateti
     if not token:
         raise missing(workspace)
     digest = _digest(token)
-    own = [*grants(home, workspace), *(grants(home, ALL) if workspace != ALL else [])]
+    own = [grant for of in dict.fromkeys((workspace, ALL)) for grant in _kept(home, of)]
     grant = _match(own, digest)
     if grant is None:
-        others = [grant for name in workspaces.names(home) for grant in grants(home, name)]
+        others = [grant for name in workspaces.names(home) for grant in _kept(home, name)]
         if other := _match(others, digest):
             why = f"this token is for another workspace than {workspace!r}: use one of its own"
             raise Denied("workspace", why, other.who)
@@ -214,21 +214,22 @@ def _folder(home: Home, workspace: str) -> Path:
     return home.workspaces / (_ALL_FOLDER if workspace == ALL else checked_name(workspace, "workspace")) / "tokens"
 
 
-def _files(folder: Path) -> list[tuple[Path, tuple[Any, ...]]]:
-    """The files of a folder, each with what changes when it does."""
+def _kept(home: Home, workspace: str) -> list[Grant]:
+    """The grants of a workspace, each read again once its file changed."""
+    folder = _folder(home, workspace)
     try:
         if artifacts.remote(folder):
             listed = folder.fs.ls(str(folder), detail=True, refresh=True)  # pyright: ignore[reportAttributeAccessIssue]  # a UPath
-            found = [(folder / Path(of["name"]).name, (of.get("ETag"), of.get("LastModified"))) for of in listed]
-        else:
-            paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
-            stats = [(path, path.stat()) for path in paths]
-            found = [(path, (of.st_ino, of.st_mtime_ns, of.st_ctime_ns, of.st_size)) for path, of in stats]
+            files = [(folder / Path(of["name"]).name, (of.get("ETag"), of.get("LastModified"))) for of in listed]
+            return [_grant(path, stamp) for path, stamp in files if path.suffix == ".json"]
+        with os.scandir(folder) as entries:
+            found = [(of.path, of.stat()) for of in entries if of.name.endswith(".json")]
     except FileNotFoundError:
         return []
-    return [(path, stamp) for path, stamp in found if path.suffix == ".json"]
+    return [_grant(path, (of.st_ino, of.st_mtime_ns, of.st_ctime_ns, of.st_size)) for path, of in found]
 
 
 @functools.lru_cache(maxsize=4096)
-def _grant(path: Path, stamp: tuple[Any, ...]) -> Grant:
-    return msgspec.json.decode(path.read_bytes(), type=Grant)
+def _grant(path: Path | str, stamp: tuple[Any, ...]) -> Grant:
+    data = Path(path).read_bytes() if isinstance(path, str) else path.read_bytes()
+    return msgspec.json.decode(data, type=Grant)
