@@ -32,7 +32,7 @@ DETECTORS = (
     ("CLOUDANT_KEY", "cloudant", "CloudantDetector", "(?i)cl(?:oudant|ou)?[_-]?(?:api)?[_-]?(?:key|p|token)|cloudant"),
     ("IBM_KEY", "ibm_cloud_iam", "IbmCloudIamDetector", r"(?i)(?:key|pwd|password|pass|token).{0,9}[\w-]{44}"),
     ("IBM_KEY", "ibm_cos_hmac", "IbmCosHmacDetector", r"(?i)secret[_-]?(?:access)?[_-]?key.{0,9}[0-9a-f]{48}"),
-    ("SOFTLAYER_KEY", "softlayer", "SoftlayerDetector", r"(?i)(?:sl|r)[_-]?(?:api)?[_-]?(?:key|p|token)|softlayer"),
+    ("SOFTLAYER_KEY", "softlayer", "SoftlayerDetector", r"(?i)softlayer|sl[_-]?(?:api)?[_-]?(?:key|p|token)"),
 )  # fmt: skip
 ASSIGNED = {"CLOUDANT_KEY", "IBM_KEY", "SOFTLAYER_KEY"}
 
