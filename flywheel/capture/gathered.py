@@ -9,9 +9,10 @@ import msgspec
 
 from flywheel.capture import boundary, joining, trajectories
 from flywheel.capture.arrivals import Arrivals
+from flywheel.capture.held import Held, HeldSpan, Place
 from flywheel.capture.importers import trace
 from flywheel.capture.importers.trace import Trace
-from flywheel.capture.joining import Answer, Node, Thread
+from flywheel.capture.joining import Answer, Thread
 from flywheel.capture.journal import Closed, Spanned
 from flywheel.schema import FlywheelError, Trajectory, stable_id
 
@@ -21,21 +22,11 @@ IDLE = timedelta(minutes=15)
 UNMADE = (ValueError, TypeError, OverflowError, RecursionError, FlywheelError)  # what a malformed message raises
 
 
-class Heard(msgspec.Struct, frozen=True):
-    """A span in its journal."""
-
-    journal: str
-    line: int
-    event: Spanned
-
-
 class Bad(msgspec.Struct, frozen=True):
-    """An event of which no trajectory can be made, and why."""
+    """A line of which no trajectory can be made, and why."""
 
-    journal: str
-    line: int
+    place: Place
     error: str
-    event: msgspec.Struct
 
 
 class Gathered(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,27 +70,27 @@ class Gathering:
                 self._closed[event.thread] = max(event.at, self._closed.get(event.thread, event.at))
         self._found = Gathered(rows=[], bad=[], stored={}, waiting=set(), held=set())
 
-    def gather(self, nodes: Iterable[Node], told: Iterable[Heard]) -> Gathered:
+    def gather(self, exchanges: Iterable[Held], spans: Iterable[HeldSpan]) -> Gathered:
         """What is to be stored of exchanges and spans."""
         threads: list[Thread] = []
-        for thread in joining.threads(nodes):
-            names = {thread.id, *(node.exchange.thread for node in thread.nodes)}
-            begun = max(node.exchange.started_at for node in thread.nodes)
+        for thread in joining.threads(exchanges):
+            names = {thread.id, *(node.held.thread for node in thread.nodes)}
+            begun = max(node.held.started_at for node in thread.nodes)
             ids = _answers(thread)
             if not self._over(names, thread.quiet_since, begun):
-                self._wait(thread.id, (node.journal for node in thread.nodes), ids)
+                self._wait(thread.id, (node.held.place for node in thread.nodes), ids)
             elif not self._all_stored(ids):
                 threads.append(thread)
-        traces: list[tuple[list[Heard], Trace | Exception]] = []
-        for parts in _by_trace(told):
-            id, last = parts[0].event.span.trace, max(part.event.at for part in parts)
+        traces: list[tuple[list[HeldSpan], Trace | Exception]] = []
+        by_trace = _by_trace(spans)
+        for id, parts in by_trace.items():
+            last = max(part.at for part in parts)
             ids = [_key(part) for part in parts]
             if not self._over({id}, last, last):
-                self._wait(id, (part.journal for part in parts), ids)
+                self._wait(id, (part.place for part in parts), ids)
             elif not self._all_stored(ids):
                 traces.append((parts, _trace(parts)))
-        present = {parts[0].event.span.trace for parts in _by_trace(told)}
-        self._found.stored.update({k: v for k, v in self._remembered.items() if k.partition(":")[0] in present})
+        self._found.stored.update({k: v for k, v in self._remembered.items() if k.partition(":")[0] in by_trace})
         self._recall(threads, [whole for _, whole in traces if isinstance(whole, Trace)])
         for thread in threads:
             self._store_thread(thread)
@@ -114,9 +105,9 @@ class Gathering:
         closed = any(self._closed[name] >= begun for name in names if name in self._closed)
         return closed or self._now - quiet_since >= self._idle
 
-    def _wait(self, id: str, journals: Iterable[str], answers: Iterable[str]) -> None:
+    def _wait(self, id: str, places: Iterable[Place], answers: Iterable[str]) -> None:
         self._found.waiting.add(id)
-        self._found.held.update(journals)
+        self._found.held.update(place.path.name for place in places)
         self._all_stored(answers)
 
     def _all_stored(self, answers: Iterable[str]) -> bool:
@@ -129,7 +120,7 @@ class Gathering:
         """Find what was stored and not remembered: by any id that it can have."""
         ids: list[str] = []
         for thread in threads:
-            ids += [thread.id, *(node.exchange.thread for node in thread.nodes)]
+            ids += [thread.id, *(node.held.thread for node in thread.nodes)]
             ids += [stable_id(thread.id, answer) for answer in _answers(thread)]
         for whole in traces:
             answers = [id for found in whole.conversations for id in trajectories.calls_of(whole, found)]
@@ -142,15 +133,17 @@ class Gathering:
         try:
             self._take(trajectories.of_thread(thread, self._workspace, self._found.stored, self._taken))
         except UNMADE as error:
-            self._found.bad.extend(Bad(n.journal, n.line, str(error), n.exchange) for n in thread.nodes)
+            self._found.bad.extend(Bad(node.held.place, str(error)) for node in thread.nodes)
         for id in _answers(thread):
             self._found.stored.setdefault(id, "")
+        for node in thread.nodes:
+            node.drop()
 
-    def _store_trace(self, parts: list[Heard], whole: Trace | Exception) -> None:
+    def _store_trace(self, parts: list[HeldSpan], whole: Trace | Exception) -> None:
         try:
             if isinstance(whole, Exception):
                 raise whole
-            at = max(part.event.at for part in parts)
+            at = max(part.at for part in parts)
             self._take(trajectories.of_trace(whole, at, self._workspace, self._found.stored, self._taken))
             bad = [f"span {name}: {error}" for name, error in whole.bad]
             if whole.models and not whole.conversations and not bad:
@@ -158,8 +151,7 @@ class Gathering:
         except UNMADE as error:
             bad = [str(error)]
         first = parts[0]
-        name = first.event.span.trace
-        self._found.bad.extend(Bad(first.journal, first.line, f"trace {name}: {error}", first.event) for error in bad)
+        self._found.bad.extend(Bad(first.place, f"trace {first.trace}: {error}") for error in bad)
         self._found.stored.update(dict.fromkeys(map(_key, parts), ""))
 
     def _take(self, rows: Iterable[Trajectory]) -> None:
@@ -172,24 +164,24 @@ class Gathering:
 
 def _answers(thread: Thread) -> list[str]:
     """The ids of all answers of a thread, and of calls that got none."""
-    return [Answer(node, choice).id for node in thread.nodes for choice in range(max(1, len(node.exchange.answers)))]
+    return [Answer(node, choice).id for node in thread.nodes for choice in range(max(1, len(node.held.answered)))]
 
 
-def _by_trace(told: Iterable[Heard]) -> list[list[Heard]]:
-    traces: dict[str, list[Heard]] = {}
-    for part in told:
-        traces.setdefault(part.event.span.trace, []).append(part)
-    return list(traces.values())
+def _by_trace(spans: Iterable[HeldSpan]) -> dict[str, list[HeldSpan]]:
+    traces: dict[str, list[HeldSpan]] = {}
+    for span in spans:
+        traces.setdefault(span.trace, []).append(span)
+    return traces
 
 
-def _trace(parts: Iterable[Heard]) -> Trace | Exception:
+def _trace(parts: Iterable[HeldSpan]) -> Trace | Exception:
+    events = [part.place.event() for part in parts]
     try:
-        return trace.of(part.event.span for part in parts)
+        return trace.of(event.span for event in events if isinstance(event, Spanned))
     except UNMADE as error:
         return error
 
 
-def _key(part: Heard) -> str:
+def _key(span: HeldSpan) -> str:
     """What names a span, or an event that was logged apart from it: not what names its answer."""
-    span = part.event.span
     return f"{span.trace}:{span.id}@{span.logged_at.isoformat() if span.logged_at else ''}"

@@ -8,43 +8,43 @@ from datetime import datetime
 import msgspec
 
 from flywheel.capture.exchanges import Exchange
+from flywheel.capture.held import Held, end
 from flywheel.capture.importers.conversations import digests
 from flywheel.capture.importers.dialects import Message
-from flywheel.schema import canonical_json
+from flywheel.capture.journal import Exchanged
 
 
-class Node(msgspec.Struct, eq=False, kw_only=True):
-    """An exchange where it stands: what it goes on from (an exchange and which of its answers), and where it lies.
+class Node(msgspec.Struct, eq=False):
+    """An exchange and what it goes on from: another, and which of its answers."""
 
-    `chain` has a digest of each beginning of the conversation: of all of it, or of what follows `parent` where the
-    exchange holds no more than that. `lost` says that what it goes on from is nowhere.
-    """
-
-    exchange: Exchange
-    journal: str
-    line: int
+    held: Held
     parent: Node | None = None
     choice: int = 0
-    chain: list[bytes] = []
-    seed: bytes = b""
-    lost: bool = False
+    said: Exchange | None = None
 
     @property
-    def end(self) -> bytes:
-        """The digest of all messages."""
-        if self.chain:
-            return self.chain[-1]
-        return self.parent.answered(self.choice) if self.parent else self.seed
+    def id(self) -> str:
+        """The exchange's id."""
+        return self.held.id
 
-    def answered(self, choice: int) -> bytes:
-        """The digest of all messages and an answer."""
-        return [self.end, *digests(self.exchange.answers[choice], self.end)][-1]
+    @property
+    def exchange(self) -> Exchange:
+        """The exchange as the journal has it; it stays in memory until `drop`."""
+        if self.said is None:
+            event = self.held.place.event()
+            assert isinstance(event, Exchanged)
+            self.said = event.exchange
+        return self.said
+
+    def drop(self) -> None:
+        """Let go of what was said."""
+        self.said = None
 
     def messages(self) -> list[Message]:
         """All messages, from the first."""
         parts: list[list[Message]] = [self.exchange.messages]
         node = self
-        while node.exchange.after is not None and node.parent:
+        while node.held.after is not None and node.parent:
             parts.append(node.parent.exchange.answers[node.choice])
             parts.append(node.parent.exchange.messages)
             node = node.parent
@@ -60,7 +60,7 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
     @property
     def id(self) -> str:
         """The exchange's id; `#N` follows that of its other choices."""
-        return f"{self.node.exchange.id}#{self.choice}" if self.choice else self.node.exchange.id
+        return f"{self.node.id}#{self.choice}" if self.choice else self.node.id
 
     @property
     def said(self) -> list[Message]:
@@ -90,64 +90,44 @@ class Thread(msgspec.Struct, frozen=True, eq=False):
     @property
     def quiet_since(self) -> datetime:
         """When the last exchange ended."""
-        return max(node.exchange.ended_at for node in self.nodes)
+        return max(node.held.ended_at for node in self.nodes)
 
 
-def threads(nodes: Iterable[Node]) -> list[Thread]:
+def threads(exchanges: Iterable[Held]) -> list[Thread]:
     """The threads of exchanges: of one name, or going on from one another by what was said, message for message.
 
-    Nodes come in the order in which their journals hold them; of records of one exchange one that is whole counts.
+    Of records of one exchange one that is whole counts.
     """
-    nodes = list(nodes)
-    _resolve(nodes)
     best: dict[str, Node] = {}
-    for node in sorted(nodes, key=lambda node: (node.lost, node.exchange.after is not None, node.journal, node.line)):
-        best.setdefault(node.exchange.id, node)
-    for node in best.values():
-        if node.parent:  # the one of its records that counts
-            node.parent = best[node.parent.exchange.id]
-    kept = sorted(best.values(), key=lambda node: (node.exchange.started_at, node.exchange.id))
-    _link(kept)
-    found: dict[tuple[bool, str], list[Node]] = {}
-    for node in kept:
-        root = node
-        while not node.exchange.named and root.parent:
-            root = root.parent
-        found.setdefault((node.exchange.named, root.exchange.thread), []).append(node)
-    return [Thread(id, nodes) for (_, id), nodes in found.items()]
-
-
-def _resolve(nodes: Sequence[Node]) -> None:
-    """Find what each exchange says that it goes on from, in the same journal."""
-    known: dict[tuple[str, str], Node] = {}
+    for one in sorted(exchanges, key=lambda h: (h.lost, h.after is not None, h.place.path.name, h.place.line)):
+        best.setdefault(one.id, Node(one))
+    nodes = sorted(best.values(), key=lambda node: (node.held.started_at, node.id))
     for node in nodes:
-        exchange = node.exchange
-        node.seed = canonical_json([exchange.thread]).encode() if exchange.named else b""
-        before = node.seed
-        if exchange.after is not None:
-            parent = known.get((node.journal, exchange.after))
-            if parent and exchange.choice < len(parent.exchange.answers):
-                node.parent, node.choice = parent, exchange.choice
-                before = parent.answered(exchange.choice)
-            else:
-                node.lost = True
-        node.chain = digests(exchange.messages, before)
-        known.setdefault((node.journal, exchange.id), node)
+        if node.held.after is not None and not node.held.lost:
+            node.parent, node.choice = best.get(node.held.after), node.held.choice
+    _link(nodes)
+    found: dict[tuple[bool, str], list[Node]] = {}
+    for node in nodes:
+        root = node
+        while not node.held.named and root.parent:
+            root = root.parent
+        found.setdefault((node.held.named, root.held.thread), []).append(node)
+    return [Thread(id, nodes) for (_, id), nodes in found.items()]
 
 
 def _link(nodes: Sequence[Node]) -> None:
     """Find what exchanges that were written whole go on from: the longest that opens them, the last before them."""
     tips: dict[bytes, list[tuple[Node, int]]] = {}
     for node in nodes:
-        for choice, answer in enumerate(node.exchange.answers):
-            if answer:
-                tips.setdefault(node.answered(choice), []).append((node, choice))
+        for choice, digest in enumerate(node.held.answered):
+            if digest:
+                tips.setdefault(digest, []).append((node, choice))
     for node in nodes:
-        if node.parent or node.lost:
+        if node.held.after is not None:
             continue
-        for digest in reversed(node.chain):
+        for digest in reversed(node.held.chain):
             if found := [tip for tip in tips.get(digest, ()) if tip[0] is not node]:
-                before = [tip for tip in found if tip[0].exchange.ended_at <= node.exchange.started_at]
+                before = [tip for tip in found if tip[0].held.ended_at <= node.held.started_at]
                 node.parent, node.choice = before[-1] if before else found[0]
                 break
 
@@ -161,17 +141,17 @@ def lines(thread: Thread) -> list[Line]:
     first = thread.nodes[0]
     answered: dict[bytes, Node] = {}
     for node in thread.nodes:
-        if node.exchange.answers:
-            answered.setdefault(node.end, node)
+        if node.held.answered:
+            answered.setdefault(end(node.held), node)
     attempts: dict[Node, list[Node]] = {}
     calls: list[Node] = []
     for node in thread.nodes:
-        if not node.exchange.answers and node.end in answered:
-            attempts.setdefault(answered[node.end], []).append(node)
+        if not node.held.answered and end(node.held) in answered:
+            attempts.setdefault(answered[end(node.held)], []).append(node)
         else:
             calls.append(node)
     gone_on = {(node.parent, node.choice) for node in calls}
-    every = (Answer(node, choice) for node in calls for choice in range(max(1, len(node.exchange.answers))))
+    every = (Answer(node, choice) for node in calls for choice in range(max(1, len(node.held.answered))))
     ends = [answer for answer in every if (answer.node, answer.choice) not in gone_on]
     found = []
     for path in map(path_to, ends):
@@ -192,12 +172,10 @@ def path_to(end: Answer) -> list[Answer]:
 
 def beginnings(line: Line) -> list[bytes]:
     """A digest of each beginning of a line."""
-    last = line.last
-    node = last.node
-    found = digests(last.said, node.end)[::-1]
-    while node.exchange.after is not None and node.parent:
-        found += reversed(node.chain)
-        before = node.parent
-        found += reversed(digests(before.exchange.answers[node.choice], before.end))
-        node = before
-    return [*node.chain, *reversed(found)]
+    node = line.last.node
+    found = digests(line.last.said, end(node.held))[::-1]
+    while node.held.after is not None and node.parent:
+        found += reversed(node.held.chain)
+        found += reversed(digests(node.parent.exchange.answers[node.choice], end(node.parent.held)))
+        node = node.parent
+    return [*node.held.chain, *reversed(found)]

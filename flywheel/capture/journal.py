@@ -220,12 +220,6 @@ def erased(line: bytes) -> bool:
     return line.startswith(b" ")
 
 
-def has_erased(path: Path) -> bool:
-    """Whether a line of a journal was erased."""
-    data = path.read_bytes()
-    return erased(data) or b"\n " in data
-
-
 def erase(path: Path, gone: Callable[[bytes], bool]) -> int:
     """Overwrite lines in their place, also under a living writer, who only appends; how many that were.
 
@@ -247,6 +241,29 @@ def erase(path: Path, gone: Callable[[bytes], bool]) -> int:
     return count
 
 
+def lines(path: Path) -> tuple[list[tuple[int, int, bytes]], bytes, int]:
+    """The lines of a journal that were not erased, each with its number (from 1) and where it begins; what has no end
+    yet; and how many were erased."""
+    *whole, tail = path.read_bytes().split(b"\n")
+    found: list[tuple[int, int, bytes]] = []
+    at = gone = 0
+    for number, line in enumerate(whole, 1):
+        if erased(line):
+            gone += 1
+        else:
+            found.append((number, at, line))
+        at += len(line) + 1
+    return found, b"" if erased(tail) else tail, gone
+
+
+def decoded(line: bytes) -> Event | str:
+    """The event that a line is, or why it is none."""
+    try:
+        return DECODER.decode(line)
+    except UNREADABLE as error:
+        return str(error)
+
+
 def read(path: Path) -> tuple[list[tuple[int, Event]], list[Torn]]:
     """The events of a journal with their line numbers (from 1), and the lines that are none.
 
@@ -254,14 +271,18 @@ def read(path: Path) -> tuple[list[tuple[int, Event]], list[Torn]]:
     """
     events: list[tuple[int, Event]] = []
     torn: list[Torn] = []
-    *lines, tail = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if erased(line):
-            continue
-        try:
-            events.append((number, DECODER.decode(line)))
-        except UNREADABLE as error:
-            torn.append(Torn(number, str(error), line))
-    if tail and not erased(tail):
-        torn.append(Torn(len(lines) + 1, "the line was cut off", tail))
+    whole, tail, _ = lines(path)
+    for number, _, line in whole:
+        event = decoded(line)
+        if isinstance(event, str):
+            torn.append(Torn(number, event, line))
+        else:
+            events.append((number, event))
+    if tail:
+        torn.append(cut_off(whole, tail))
     return events, torn
+
+
+def cut_off(whole: Sequence[tuple[int, int, bytes]], tail: bytes) -> Torn:
+    """What has no end, after the lines that have one."""
+    return Torn(whole[-1][0] + 1 if whole else 1, "the line was cut off", tail)

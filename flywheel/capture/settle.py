@@ -13,10 +13,9 @@ import msgspec
 from flywheel import artifacts
 from flywheel.capture import forget, journal, traces, workspaces
 from flywheel.capture.arrivals import Arrivals
-from flywheel.capture.exchanges import Exchange
-from flywheel.capture.gathered import IDLE, Bad, Gathering, Heard
-from flywheel.capture.joining import Node
-from flywheel.capture.journal import Began, Closed, Ended, Exchanged, Said, Spanned, Told, Torn, Whole
+from flywheel.capture.gathered import IDLE, Bad, Gathering
+from flywheel.capture.held import Held, HeldSpan, Shelf, shelves
+from flywheel.capture.journal import Began, Closed, Ended, Event, Exchanged, Said, Spanned, Told, Torn, Whole
 from flywheel.schema import Outcome, Quarantined, Step, Trajectory, canonical_json
 from flywheel.settings import Home
 
@@ -51,8 +50,8 @@ class Pages(msgspec.Struct):
     outcomes: list[Outcome]
     torn: list[Torn]
     erased: int = 0
-    nodes: list[Node] = []
-    spans: list[Heard] = []
+    exchanges: list[Held] = []
+    spans: list[HeldSpan] = []
     closed: list[Closed] = []
 
 
@@ -72,9 +71,9 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
     workspaces.require(home, workspace)
     arrivals = Arrivals(home, workspace)
     with arrivals.locked(), ExitStack() as claims:
-        pages = [
-            _read(p, arrivals, dead=claims.enter_context(journal.claimed(p))) for p in journal.paths(arrivals.folder)
-        ]
+        paths = journal.paths(arrivals.folder)
+        known = shelves(arrivals.folder, paths)
+        pages = [_read(p, arrivals, known[p.name], dead=claims.enter_context(journal.claimed(p))) for p in paths]
         candidates, abandoned = _candidates(pages)
         due = {i: t for i, t in candidates.items() if t.arrived_at <= now}
         told = [outcome for page in pages for outcome in page.outcomes]
@@ -89,7 +88,7 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
             closed=[event for page in pages for event in page.closed],
             now=now,
             idle=idle,
-        ).gather([n for page in pages for n in page.nodes], [s for page in pages for s in page.spans])
+        ).gather([e for page in pages for e in page.exchanges], [s for page in pages for s in page.spans])
         _add_bad(pages, gathered.bad)
 
         quarantined = arrivals.add_quarantined(_set_aside(pages, workspace, arrivals.moment(now, now)))
@@ -132,22 +131,37 @@ def _add_bad(pages: Sequence[Pages], bad: Sequence[Bad]) -> None:
     """Have events of which no trajectory can be made set aside, as lines that are none."""
     of_name = {page.path.name: page for page in pages}
     for one in bad:
-        of_name[one.journal].torn.append(Torn(one.line, one.error, msgspec.json.encode(one.event)))
+        data = msgspec.json.encode(one.place.event())
+        of_name[one.place.path.name].torn.append(Torn(one.place.line, one.error, data))
 
 
-def _read(path: Path, arrivals: Arrivals, *, dead: bool) -> Pages:
-    events, torn = journal.read(path)
+def _read(path: Path, arrivals: Arrivals, known: Shelf, *, dead: bool) -> Pages:
+    pages = Pages(path, dead, [], {}, [], [])
+    events: list[tuple[int, Event | Held | HeldSpan, set[str]]] = []
+    whole, tail, erased = journal.lines(path)
+    for number, offset, line in whole:
+        event = known.known(offset, line) or journal.decoded(line)
+        if isinstance(event, Exchanged | Spanned):
+            event = known.add(number, offset, line, event)
+        if isinstance(event, str):
+            pages.torn.append(Torn(number, event, line))
+        else:
+            events.append((number, event, event.ids if isinstance(event, Held | HeldSpan) else traces.ids_of(event)))
+    if tail:
+        pages.torn.append(journal.cut_off(whole, tail))
+    if not dead:
+        pages.torn.clear()
     gone: set[str] = set()
     if arrivals.tombstones:
-        gone = arrivals.erased({id for _, event in events for id in traces.ids_of(event)})
-    orphans = _orphans(path, [event.exchange for _, event in events if isinstance(event, Exchanged)], gone)
-    if gone or orphans:
-        forget.clear(path, gone | orphans)
-    pages = Pages(path, dead, [], {}, [], torn if dead else [])
+        gone = arrivals.erased({id for _, _, ids in events for id in ids})
+    if erased or gone:
+        gone |= _orphans([event for _, event, _ in events if isinstance(event, Held) and event.ids.isdisjoint(gone)])
+    if gone:
+        forget.clear(path, gone)
     steps: dict[str, list[Step]] = {}
-    for line, event in events:
-        if (gone or orphans) and not traces.ids_of(event).isdisjoint(gone | orphans):
-            pages.erased += isinstance(event, Began | Whole | Told | Exchanged | Spanned)
+    for line, event, ids in events:
+        if gone and not ids.isdisjoint(gone):
+            pages.erased += isinstance(event, Began | Whole | Told | Held | HeldSpan)
         elif isinstance(event, Whole):
             pages.ended.append(event.trajectory)
         elif isinstance(event, Told):
@@ -155,33 +169,29 @@ def _read(path: Path, arrivals: Arrivals, *, dead: bool) -> Pages:
         elif isinstance(event, Began):
             pages.open[event.trajectory.id] = event.trajectory
             steps[event.trajectory.id] = []
-        elif isinstance(event, Exchanged):
-            pages.nodes.append(Node(exchange=event.exchange, journal=path.name, line=line))
-        elif isinstance(event, Spanned):
-            pages.spans.append(Heard(path.name, line, event))
+        elif isinstance(event, Held):
+            pages.exchanges.append(event)
+        elif isinstance(event, HeldSpan):
+            pages.spans.append(event)
         elif isinstance(event, Closed):
             pages.closed.append(event)
-        elif event.id not in pages.open:
-            pages.torn.append(Torn(line, "this trajectory has not begun here", msgspec.json.encode(event)))
-        else:
+        elif isinstance(event, Said | Ended) and event.id in pages.open:
             _continue(pages, steps[event.id], event)
+        else:
+            pages.torn.append(Torn(line, "this trajectory has not begun here", msgspec.json.encode(event)))
     for id, trajectory in pages.open.items():
         pages.open[id] = msgspec.structs.replace(trajectory, steps=tuple(steps[id]))
     pages.torn.sort(key=lambda torn: torn.line)
     return pages
 
 
-def _orphans(path: Path, exchanges: Sequence[Exchange], gone: set[str]) -> set[str]:
-    """The exchanges that go on from one that was erased, and those that go on from them."""
+def _orphans(exchanges: Sequence[Held]) -> set[str]:
+    """The exchanges that go on from one that was erased. Without an erased line, it was torn: then they are stored."""
     here: set[str] = set()
     orphans: set[str] = set()
     for exchange in exchanges:
-        if exchange.after is None or exchange.after in here:
-            here.add(exchange.id)
-        else:
-            orphans.add(exchange.id)
-    # Without an erased line, what it goes on from was torn: then what is left of it is stored.
-    return orphans - gone if orphans and journal.has_erased(path) else set()
+        (here if exchange.after is None or exchange.after in here else orphans).add(exchange.id)
+    return orphans
 
 
 def _continue(pages: Pages, steps: list[Step], event: Said | Ended) -> None:

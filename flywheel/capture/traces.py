@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from flywheel import warehouse
 from flywheel.capture import joining, journal
-from flywheel.capture.joining import Answer, Node
+from flywheel.capture.held import Held, Place, held
+from flywheel.capture.joining import Answer
 from flywheel.capture.journal import Began, Closed, Event, Exchanged, Spanned, Told, Whole
 from flywheel.capture.subject import pattern
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES
@@ -142,7 +143,7 @@ class Line(msgspec.Struct, frozen=True):
     about: set[str]
     ids: set[str]
     hit: bool
-    node: Node | None = None
+    exchange: Held | None = None
 
 
 def _parts(lines: Sequence[Line], gone: set[str], metadata: Iterable[str]) -> set[str]:
@@ -156,12 +157,12 @@ def _parts(lines: Sequence[Line], gone: set[str], metadata: Iterable[str]) -> se
         if isinstance(about, dict) and isinstance(own := about.get("exchanges"), list):
             parts.update(str(id).partition("#")[0] for id in own)
             parts.update({about["trace"]} if isinstance(about.get("trace"), str) else ())
-    for thread in joining.threads(line.node for line in lines if line.node):
-        if not gone.isdisjoint({thread.id, *(node.exchange.thread for node in thread.nodes)}):
-            parts.update(node.exchange.id for node in thread.nodes)
+    for thread in joining.threads(line.exchange for line in lines if line.exchange):
+        if not gone.isdisjoint({thread.id, *(node.held.thread for node in thread.nodes)}):
+            parts.update(node.id for node in thread.nodes)
             continue
         paths = [joining.path_to(Answer(node, 0)) for node in thread.nodes]
-        after = [path[-1].node.exchange.id for path in paths if any(a.node.exchange.id in parts for a in path)]
+        after = [path[-1].node.id for path in paths if any(answer.node.id in parts for answer in path)]
         parts.update(after)
     return parts
 
@@ -218,20 +219,24 @@ def texts(event: Event) -> str:
 def _identified(path: Path, asked: Asked) -> Iterator[Line]:
     """Each line of a journal: whom it is about, and whether a text that is looked for stands in it."""
     found = re.compile(asked.pattern) if asked.pattern else None
+    before: dict[str, Held] = {}
+    offset = 0
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        place, offset = Place(path, number, offset, len(line)), offset + len(line) + 1
         if not line or journal.erased(line):
             continue
-        try:
-            event = journal.DECODER.decode(line)
-        except journal.UNREADABLE:
+        event = journal.decoded(line)
+        if isinstance(event, str):
             ids, text = ids_in(line), line.decode("utf-8", "replace")
             yield Line(ids, ids, found is not None and found.search(text) is not None)
             continue
-        hit = found is not None and found.search(texts(event)) is not None
-        node = None
+        exchange = None
         if isinstance(event, Exchanged):
-            node = Node(exchange=event.exchange, journal=path.name, line=number)
-        yield Line({id_of(event)}, ids_of(event), hit, node)
+            exchange = held(event.exchange, place, before)
+            before.setdefault(exchange.id, exchange)
+        yield Line(
+            {id_of(event)}, ids_of(event), found is not None and found.search(texts(event)) is not None, exchange
+        )
 
 
 def _ids(ids: Iterable[str]) -> pa.Table:

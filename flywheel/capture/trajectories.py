@@ -63,7 +63,7 @@ def of_thread(thread: Thread, workspace: str, stored: Mapping[str, str], taken: 
         Line(joining.path_to(Answer(attempt, 0)))  # one at an answer that is stored without it
         for line in lines
         for attempt in line.attempts
-        if attempt.exchange.id not in stored and all(answer.id in stored for answer in line.path)
+        if attempt.id not in stored and all(answer.id in stored for answer in line.path)
     ]
     told = [[answer.id for answer in line.path] for line in lines]
     found = {part.number: part for part in parts(thread.id, told, stored, taken)}
@@ -76,7 +76,7 @@ def of_thread(thread: Thread, workspace: str, stored: Mapping[str, str], taken: 
         chain = joining.beginnings(lines[number])
         if part := found.get(number):
             fork = next((at for at, digest in enumerate(chain) if digest not in seen), len(chain))
-            tried = [attempt.exchange.id for attempt in lines[number].attempts]
+            tried = [attempt.id for attempt in lines[number].attempts]
             own = part.own + [id for id in tried if id not in given and id not in stored]
             given.update(own)
             made.append(_trajectory(thread, lines[number], part, own, fork if seen else None, workspace))
@@ -133,7 +133,7 @@ def _trajectory(
     if "task_id" in given:
         given.setdefault("task_group", given["task_id"])
     tried = [
-        {"exchange": n.exchange.id, "at": n.exchange.ended_at, "state": n.exchange.state, "error": n.exchange.error}
+        {"exchange": n.id, "at": n.exchange.ended_at, "state": n.exchange.state, "error": n.exchange.error}
         for n in line.attempts
     ]
     branch = fork is not None and part.continues is None and part.id != thread.id
@@ -150,7 +150,7 @@ def _trajectory(
             "fork": fork if branch else None,
             "continues": part.continues,
             "attempts": tried or None,
-            "lost_before": nodes[0].exchange.after if nodes[0].lost else None,
+            "lost_before": nodes[0].held.after if nodes[0].held.lost else None,
             "redactions": dict(sorted(redactions.items())) or None,
             "error": last.error or None,
         },
