@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 from flywheel.capture.access import Grant
 from flywheel.corpus import reference
@@ -30,6 +31,20 @@ router = APIRouter(tags=["exports"])
 CHUNK = 2**16
 
 
+class Asked(BaseModel, extra="forbid"):
+    """Which trajectories, from where on."""
+
+    version: Annotated[
+        str | None, Query(description="A corpus version, NAME@v3; all that was captured unless given.", max_length=256)
+    ] = None
+    split: Annotated[Split, Query(description="`heldout` is what evaluations ask.")] = "train"
+    where: Annotated[
+        str | None, Query(description="A SQL condition on reward, task_type, n_steps, ...", max_length=4096)
+    ] = None
+    limit: Annotated[int | None, Query(description="Trajectories at most.", ge=1, le=2**31)] = None
+    cursor: Annotated[str | None, Query(description="X-Next-Cursor of the page before.", max_length=1024)] = None
+
+
 @router.get(
     "/api/v1/workspaces/{workspace}/exports/{format}",
     response_class=StreamingResponse,
@@ -41,15 +56,7 @@ def exports(
     format: Annotated[str, Path(description="The format.", json_schema_extra={"enum": list(FORMATS)})],
     here: Annotated[Running, Depends(running)],
     _grant: Annotated[Grant, Depends(allowed("export"))],
-    version: Annotated[
-        str | None, Query(description="A corpus version, NAME@v3; all that was captured unless given.", max_length=256)
-    ] = None,
-    split: Annotated[Split, Query(description="`heldout` is what evaluations ask.")] = "train",
-    where: Annotated[
-        str | None, Query(description="A SQL condition on reward, task_type, n_steps, ...", max_length=4096)
-    ] = None,
-    limit: Annotated[int | None, Query(description="Trajectories at most.", ge=1, le=2**31)] = None,
-    cursor: Annotated[str | None, Query(description="X-Next-Cursor of the page before.", max_length=1024)] = None,
+    asked: Annotated[Asked, Query()],
 ) -> StreamingResponse:
     """Trajectories as the rows of a format, in order of their ids.
 
@@ -59,24 +66,23 @@ def exports(
     """
     if format not in FORMATS:
         raise Refused(404, f"there is no format {format!r}; there are: {', '.join(FORMATS)}")
-    chosen = _chosen(here.home, workspace, version, split, where, trained=format != "steps")
-    page, next_cursor = _page(chosen, cursor, limit)
+    chosen = _chosen(here.home, workspace, asked, trained=format != "steps")
+    page, next_cursor = _page(chosen, asked.cursor, asked.limit)
     headers = {}
     if next_cursor is not None:
-        asked = {**request.query_params, "cursor": next_cursor}
+        query = urlencode({**request.query_params, "cursor": next_cursor})
         headers = {
             "X-Next-Cursor": next_cursor,
-            "Link": f'<{request.url.path}?{urlencode(asked)}>; rel="next"',
+            "Link": f'<{request.url.path}?{query}>; rel="next"',
         }
     return StreamingResponse(_lines(here.home, page, format), media_type=LINES, headers=headers)
 
 
-def _chosen(
-    home: Home, workspace: str, version: str | None, split: Split, where: str | None, *, trained: bool
-) -> Chosen:
-    if version is None:
-        return choose.of_workspace(home, workspace, split, where=where)
-    return choose.of_version(home, _version(home, workspace, version), split, where, trained=trained)
+def _chosen(home: Home, workspace: str, asked: Asked, *, trained: bool) -> Chosen:
+    if asked.version is None:
+        return choose.of_workspace(home, workspace, asked.split, where=asked.where)
+    of = _version(home, workspace, asked.version)
+    return choose.of_version(home, of, asked.split, asked.where, trained=trained)
 
 
 def _version(home: Home, workspace: str, version: str) -> Manifest:

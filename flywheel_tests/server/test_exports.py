@@ -78,6 +78,7 @@ REFUSED = [
     ("openai", {"where": "1); DROP TABLE x; --"}, 400, "filter"),
     ("openai", {"split": "all"}, 400, "split"),
     ("openai", {"limit": "0"}, 400, "limit"),
+    ("openai", {"limits": "9"}, 400, "limits"),
     ("openai", {"cursor": "!"}, 400, "no cursor"),
     ("openai", {"cursor": "_w=="}, 400, "no cursor"),
     ("openai", {"cursor": "é\x00"}, 400, "no cursor"),
