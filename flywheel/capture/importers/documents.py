@@ -237,7 +237,8 @@ def elements(data: mmap.mmap, start: int = 0) -> Iterator[Piece]:
             begin, key = token.end(), _text(name)
         elif depth == 1:
             name = mark
-    yield from piece(begin, len(data), key, cut=True)
+    # Where the document has no end: also when it breaks off between two records, and nothing is left of the next.
+    yield from list(piece(begin, len(data), key, cut=True)) or [Piece(data, len(data), len(data), line, key, True)]
 
 
 def _stripped(data: mmap.mmap, start: int, end: int) -> tuple[int, int]:

@@ -139,3 +139,11 @@ def test_what_is_cut_out_is_what_a_parser_reads(
     assert read == (list(value.values()) if isinstance(value, dict) else value)
     if isinstance(value, dict):
         assert [key for key, _, _, _ in found] == list(value)
+
+
+@pytest.mark.parametrize("text", [b"[", b'[{"a": 1},', b'{"a":', b'{"a": 1, "b":', b'[{"a": 1}'])
+def test_a_document_that_breaks_off_between_records_says_so(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(text)
+    with documents.opened(path) as data:
+        assert [piece.cut for piece in documents.elements(data)][-1]
