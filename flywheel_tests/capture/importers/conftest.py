@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from flywheel.capture.importers import importer_of
+from flywheel.capture.importers import IMPORTERS, Known
 from flywheel.capture.importers.records import Bad, Record
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
+FORMATS = Known(list(IMPORTERS), {}, [])  # without those of other packages, which take a while to look for
 Read = Callable[..., list[Record | Bad]]
 
 
@@ -24,6 +25,6 @@ def read(tmp_path: Path) -> Read:
         path.parent.mkdir(exist_ok=True)
         lines = [json.dumps(v) for v in value] if name.endswith(".jsonl") else [json.dumps(value)]
         path.write_text("\n".join(lines))
-        return list(importer_of(path).read(path, "desk", NOW))
+        return list(FORMATS.importer_of(path).read(path, "desk", NOW))
 
     return reading
