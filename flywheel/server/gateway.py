@@ -70,6 +70,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        scope["route"] = ROUTES["trajectory" in scope["path_params"]]  # logs name a route, and no path
         incoming = Incoming(scope, receive)
         server = running(incoming)
         workspace, path = scope["path_params"]["workspace"], _path(scope)
