@@ -17,7 +17,9 @@ from flywheel.capture.traces import KEY
 from flywheel.schema import OUTCOMES, EndState, FlywheelError, Trajectory, arrival_day, trajectory_of
 from flywheel.settings import Home
 
-AT_ONCE = 25  # whole trajectories that are in memory at a time
+AT_ONCE = 1000  # rows that are in memory at a time
+HELD = 2**24  # and bytes of whole trajectories, about
+SAMPLED = 20  # files that tell how large those are
 TRIES = 3  # for files that an erasure replaces while they are read
 
 
@@ -113,13 +115,13 @@ def trajectories(
 
 def summaries(places: pa.Table) -> Iterator[list[Summary]]:
     """The trajectories at some places but for their steps."""
-    for rows in _rows(places, "id", ", ".join(Summary.__struct_fields__), 1000):
+    for rows in _rows(places, "id", ", ".join(Summary.__struct_fields__), AT_ONCE):
         yield [msgspec.convert(row, Summary) for row in rows]
 
 
 def whole(places: pa.Table) -> Iterator[list[Trajectory]]:
-    """The trajectories at some places, a few at a time."""
-    for rows in _rows(places, "id", "*", AT_ONCE):
+    """The trajectories at some places, about `HELD` bytes at a time."""
+    for rows in _rows(places, "id", "*", _few(places)):
         yield [trajectory_of(row) for row in rows]
 
 
@@ -138,7 +140,7 @@ def quarantine(
 
 def inputs(places: pa.Table) -> Iterator[list[Input]]:
     """The inputs at some places."""
-    for rows in _rows(places, f"md5({KEY})", ", ".join(Input.__struct_fields__), 1000):
+    for rows in _rows(places, f"md5({KEY})", ", ".join(Input.__struct_fields__), AT_ONCE):
         yield [msgspec.convert(row, Input) for row in rows]
 
 
@@ -187,6 +189,20 @@ def _places(
             if attempt == TRIES - 1:
                 raise
     return PLACES.empty_table()
+
+
+def _few(places: pa.Table) -> int:
+    """How many whole trajectories make about `HELD` bytes."""
+    files = places["file"].unique().to_pylist()[:SAMPLED]
+    if not files:
+        return 1
+    with warehouse.connect() as connection:
+        [(largest,)] = connection.sql(
+            "SELECT max(bytes / rows) FROM (SELECT sum(total_uncompressed_size) AS bytes, "
+            "sum(row_group_num_rows) FILTER (column_id = 0) AS rows FROM parquet_metadata($files) GROUP BY file_name)",
+            params={"files": files},
+        ).fetchall()
+    return max(1, min(AT_ONCE, int(HELD / largest)))
 
 
 def _rows(places: pa.Table, key: str, columns: str, at_once: int) -> Iterator[list[dict[str, Any]]]:

@@ -141,15 +141,18 @@ def test_messages_come_out_as_chat_templates_read_them(base: str) -> None:
     assert httpx.get(f"{base}/desk/trajectories?view=chat&limit=4").json()["items"][3] == chat
 
 
-def test_all_rows_come_as_lines(base: str, desk: Home) -> None:
-    store(desk, *(trajectory(n, id=f"t{n:03}") for n in range(100, 100 + 3 * stored.AT_ONCE)))
+@pytest.mark.parametrize("held", [1, 2**24])
+def test_all_rows_come_as_lines(base: str, desk: Home, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "HELD", held)
+    monkeypatch.setattr(stored, "AT_ONCE", 10)
+    store(desk, *(trajectory(n, id=f"t{n:03}") for n in range(100, 125)))
     with httpx.stream(
         "GET", f"{base}/desk/trajectories?view=record", headers={"Accept": "application/x-ndjson"}
     ) as answer:
         rows = [msgspec.json.decode(line, type=Trajectory) for line in answer.iter_lines()]
 
     assert answer.headers["Content-Type"] == "application/x-ndjson"
-    assert len(rows) == 6 + 3 * stored.AT_ONCE
+    assert len(rows) == 31
     assert [row.arrived_at for row in rows] == sorted(row.arrived_at for row in rows)
 
 
