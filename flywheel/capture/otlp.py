@@ -185,6 +185,7 @@ def _traces(request: ExportTraceServiceRequest) -> Iterator[Span | Refused]:
                         ended_at=moment(span.end_time_unix_nano),
                         failed=span.status.code == FAILED,
                         error=span.status.message,
+                        dropped=span.dropped_attributes_count,
                         resource=about,
                     )
                 except REFUSED as error:

@@ -207,6 +207,20 @@ def _holds(desk: Home) -> None:
     assert (trajectory.source, trajectory.end_state) == ("otlp", "completed")
 
 
+def test_a_conversation_that_the_sdk_cut_is_told_and_not_stored(desk: Home, live: Live, exporting: Any) -> None:
+    tracers, _ = exporting(live(desk), OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="20")
+    said = {
+        f"llm.input_messages.{n}.message.{k}": v for n in range(20) for k, v in (("role", "user"), ("content", "x"))
+    }
+    with tracers.get_tracer("x").start_as_current_span("chat") as one:
+        one.set_attribute("openinference.span.kind", "LLM")
+        one.set_attributes(said)
+        one.set_attribute("openinference.span.kind", "LLM")
+    assert tracers.force_flush()
+    [bad] = warehouse.read(desk.quarantine, QUARANTINE, "desk").to_pylist()
+    assert "the SDK dropped" in bad["error"] and "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT" in bad["error"]
+
+
 @pytest.mark.parametrize("compression", list(Compression))
 def test_every_compression_of_the_exporter(desk: Home, live: Live, compression: Compression) -> None:
     tracers = TracerProvider()

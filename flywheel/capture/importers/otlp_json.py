@@ -121,6 +121,7 @@ def _span(raw: dict[str, Any], resource: dict[str, Any], alone: str) -> Span:
         ended_at=moment(_either(raw, "endTimeUnixNano", "end_time", "endTime")),
         failed=_either(status, "code", "status_code") in (2, "ERROR", "STATUS_CODE_ERROR"),
         error=str(_either(status, "message", "description") or ""),
+        dropped=int(raw.get("droppedAttributesCount") or 0),
         resource=resource or (about if isinstance(about, dict) else {}),
     )
 

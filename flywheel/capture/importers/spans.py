@@ -18,6 +18,8 @@ from flywheel.schema import canonical_json, stable_id
 OPERATIONS = frozenset({"chat", "text_completion", "generate_content"})
 # Where any of these begins an attribute's name, the span tells what was said to a model.
 SAID = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.completion", "llm.input_messages")
+# Where messages are an attribute a member, and some attributes are gone, so are parts of what was said.
+SPELLED = ("llm.input_messages.", "llm.output_messages.", "gen_ai.prompt.", "gen_ai.completion.")
 # Attributes that name the agent and the session of a trace, whatever span has them.
 AGENTS = ("gen_ai.agent.name", "agent.name")
 SESSIONS = ("gen_ai.conversation.id", "session.id")
@@ -32,7 +34,8 @@ VERCEL = ("generateText", "streamText", "generateObject", "streamObject")
 class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A span, its attributes as plain values, whatever it was written in.
 
-    `error` is its status message, `resource` the attributes of what sent it (service.name). A GenAI event that was
+    `error` is its status message, `resource` the attributes of what sent it (service.name), `dropped` how many of its
+    attributes the SDK let go. A GenAI event that was
     logged apart from its span is one of the span's name with nothing but the event, `logged_at` its time.
     """
 
@@ -48,6 +51,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: str = ""
     resource: dict[str, Any] = {}
     logged_at: datetime | None = None
+    dropped: int = 0
 
     def first(self, *names: str) -> Any:
         """The first of some attributes that is there."""
@@ -134,6 +138,14 @@ def calls(span: Span) -> list[Call]:
     for event, attributes in span.events:
         if event in DETAILS:
             span = msgspec.structs.replace(span, attributes={**attributes, **span.attributes})
+    if span.dropped and any(name.startswith(SPELLED) for name in span.attributes):
+        if span.first("input.value") is None or span.first("output.value") is None:
+            raise ValueError(
+                f"the SDK dropped {span.dropped} of its attributes, and messages with them: set "
+                "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=10000 for the agent"
+            )
+        said = {name: value for name, value in span.attributes.items() if not name.startswith(SPELLED)}
+        span = msgspec.structs.replace(span, attributes=said)
     messages, answers = _messages(span), _answers(span)
     if not messages and not answers:
         return []

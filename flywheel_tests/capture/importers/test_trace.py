@@ -11,7 +11,17 @@ from flywheel.capture.importers.conversations import Call, innermost, joined
 from flywheel.capture.importers.records import Record
 from flywheel.capture.importers.spans import Span
 from flywheel_tests.capture.importers.conftest import Read
-from flywheel_tests.capture.importers.test_otlp import CURRENT, EVENTS, STEPS, plain, request, span, typed
+from flywheel_tests.capture.importers.test_otlp import (
+    CURRENT,
+    EVENTS,
+    INFERENCE,
+    STEPS,
+    VALUES,
+    plain,
+    request,
+    span,
+    typed,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.usage.output_tokens": 4}
@@ -51,6 +61,15 @@ def test_of_other_spans_only_what_is_around_what_is_kept() -> None:
     assert spans.kept(Span(trace="t", id="a", attributes=agent)).attributes == {"gen_ai.agent.name": "desk"}
     model = Span(trace="t", id="a", attributes=CURRENT)
     assert spans.kept(model) is model
+
+
+def test_messages_that_the_sdk_dropped_are_not_made_up() -> None:
+    lost = {k: v for k, v in INFERENCE.items() if not k.startswith("llm.input_messages.0")}
+    with pytest.raises(ValueError, match="dropped 4 of its attributes"):
+        spans.calls(Span(trace="t", id="s", attributes=lost, dropped=4))
+    [call] = spans.calls(Span(trace="t", id="s", attributes=lost | VALUES, dropped=4))  # said there once more
+    assert [m["role"] for m in call.messages + call.answer] == ["user", "assistant", "tool", "assistant"]
+    assert len(spans.calls(Span(trace="t", id="s", attributes=CURRENT, dropped=4))) == 1
 
 
 def log(name: str, body: Any, span_id: str = "s1", second: int = 1, **attributes: Any) -> Any:
