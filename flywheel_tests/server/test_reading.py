@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from flywheel import warehouse
 from flywheel.capture import stored, workspaces
 from flywheel.schema import Outcome, Quarantined, Step, Trajectory, outcomes_table, quarantine_table, trajectories_table
 from flywheel.settings import Home
-from flywheel_tests.server.conftest import Live
+from flywheel_tests.server.conftest import Live, serving
 
 NOON = datetime(2026, 11, 12, 12, tzinfo=UTC)
 
@@ -42,14 +43,27 @@ def store(home: Home, *rows: Trajectory) -> None:
     warehouse.append(home.captures, trajectories_table(list(rows)))
 
 
+def filled(home: Home) -> Home:
+    """A workspace with six trajectories, one of which has an outcome, and another workspace with one."""
+    for name in ("desk", "others"):
+        workspaces.create(home, name)
+    store(home, *(trajectory(n) for n in range(6)), trajectory(9, "others"))
+    told = {"trajectory_id": "t1", "signal": "reward", "value": 1.0, "source": "checker", "observed_at": NOON}
+    warehouse.append(home.outcomes, outcomes_table([Outcome(workspace="desk", arrived_at=NOON, **told)]))
+    return home
+
+
 @pytest.fixture
 def base(live: Live, desk: Home) -> str:
-    """Where the trajectories of a workspace with six are read, and another workspace has one."""
-    workspaces.create(desk, "others")
-    store(desk, *(trajectory(n) for n in range(6)), trajectory(9, "others"))
-    told = {"trajectory_id": "t1", "signal": "reward", "value": 1.0, "source": "checker", "observed_at": NOON}
-    warehouse.append(desk.outcomes, outcomes_table([Outcome(workspace="desk", arrived_at=NOON, **told)]))
-    return f"{live(desk)}/api/v1/workspaces"
+    """Where they are read."""
+    return f"{live(filled(desk))}/api/v1/workspaces"
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where they are read by tests that add nothing."""
+    with serving(filled(Home(tmp_path_factory.mktemp("still") / "data"))) as base:
+        yield f"{base}/api/v1/workspaces"
 
 
 def ids(answer: httpx.Response) -> list[str]:
@@ -93,8 +107,8 @@ def test_what_arrived_at_once_is_paged_by_id(base: str, desk: Home) -> None:
         ({"since": "2030-01-01T00:00:00Z"}, []),
     ],
 )
-def test_rows_are_asked_for(base: str, asked: dict[str, str], found: list[str]) -> None:
-    assert ids(httpx.get(f"{base}/desk/trajectories", params=asked)) == found
+def test_rows_are_asked_for(still: str, asked: dict[str, str], found: list[str]) -> None:
+    assert ids(httpx.get(f"{still}/desk/trajectories", params=asked)) == found
 
 
 @pytest.mark.parametrize(
@@ -109,36 +123,36 @@ def test_rows_are_asked_for(base: str, asked: dict[str, str], found: list[str]) 
         "limits=3",
     ],
 )
-def test_what_cannot_be_asked_is_told(base: str, asked: str) -> None:
-    answer = httpx.get(f"{base}/desk/trajectories?{asked}")
+def test_what_cannot_be_asked_is_told(still: str, asked: str) -> None:
+    answer = httpx.get(f"{still}/desk/trajectories?{asked}")
 
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "bad_request")
 
 
-def test_a_summary_has_all_but_what_was_said(base: str) -> None:
-    [item] = httpx.get(f"{base}/desk/trajectories?limit=1").json()["items"]
+def test_a_summary_has_all_but_what_was_said(still: str) -> None:
+    [item] = httpx.get(f"{still}/desk/trajectories?limit=1").json()["items"]
 
     assert (item["id"], item["n_steps"], item["workspace"]) == ("t0", 2, "desk")
     assert "steps" not in item
 
 
-def test_the_record_comes_out_as_it_is_stored(base: str) -> None:
-    alone = httpx.get(f"{base}/desk/trajectories/t3").content
-    page = httpx.get(f"{base}/desk/trajectories?view=record&limit=4").json()["items"][3]
+def test_the_record_comes_out_as_it_is_stored(still: str) -> None:
+    alone = httpx.get(f"{still}/desk/trajectories/t3").content
+    page = httpx.get(f"{still}/desk/trajectories?view=record&limit=4").json()["items"][3]
 
     assert msgspec.json.decode(alone, type=Trajectory) == trajectory(3)
     assert msgspec.convert(page, Trajectory) == trajectory(3)
 
 
-def test_messages_come_out_as_chat_templates_read_them(base: str) -> None:
+def test_messages_come_out_as_chat_templates_read_them(still: str) -> None:
     chat = {
         "id": "t3",
         "messages": [{"role": "user", "content": "Question 3"}, {"role": "assistant", "content": "Answer 3"}],
         "tools": [{"type": "function", "function": {"name": "look"}}],
     }
 
-    assert httpx.get(f"{base}/desk/trajectories/t3?view=chat").json() == chat
-    assert httpx.get(f"{base}/desk/trajectories?view=chat&limit=4").json()["items"][3] == chat
+    assert httpx.get(f"{still}/desk/trajectories/t3?view=chat").json() == chat
+    assert httpx.get(f"{still}/desk/trajectories?view=chat&limit=4").json()["items"][3] == chat
 
 
 @pytest.mark.parametrize("held", [1, 2**24])
@@ -179,15 +193,15 @@ def test_quarantined_inputs_are_told(base: str, desk: Home) -> None:
     assert {line for page in pages for line in page} == {1, 2, None}
 
 
-def test_what_is_of_another_workspace_is_not_there(base: str) -> None:
-    assert ids(httpx.get(f"{base}/others/trajectories")) == ["t9"]
-    assert httpx.get(f"{base}/desk/trajectories/t9").status_code == 404
-    assert httpx.get(f"{base}/others/trajectories/t1").status_code == 404
-    assert httpx.get(f"{base}/others/trajectories?outcome=true").json()["items"] == []
+def test_what_is_of_another_workspace_is_not_there(still: str) -> None:
+    assert ids(httpx.get(f"{still}/others/trajectories")) == ["t9"]
+    assert httpx.get(f"{still}/desk/trajectories/t9").status_code == 404
+    assert httpx.get(f"{still}/others/trajectories/t1").status_code == 404
+    assert httpx.get(f"{still}/others/trajectories?outcome=true").json()["items"] == []
 
 
-def test_workspaces_are_listed(base: str) -> None:
-    assert httpx.get(base).json() == {"workspaces": ["desk", "others"]}
+def test_workspaces_are_listed(still: str) -> None:
+    assert httpx.get(still).json() == {"workspaces": ["desk", "others"]}
 
 
 def test_a_page_says_until_when_it_is_complete(base: str, desk: Home) -> None:
