@@ -292,7 +292,8 @@ async def end(
     server: Annotated[Running, Depends(running)],
 ) -> dict[str, str]:
     """Say that a trajectory is over, so that it is stored without waiting for it to be quiet."""
-    await server.writer(workspace).write([Closed(thread=trajectory, at=server.clock())])
+    thread = redactor(server.home, workspace).identifier(trajectory)  # as its calls are named
+    await server.writer(workspace).write([Closed(thread=thread, at=server.clock())])
     return {"trajectory": trajectory}
 
 
