@@ -9,12 +9,13 @@ import msgspec
 import pytest
 
 from flywheel import warehouse
-from flywheel.capture import Recorder, boundary
+from flywheel.capture import Recorder, boundary, workspaces
 from flywheel.capture.ingest import ingest
 from flywheel.capture.redaction import policy as policies
 from flywheel.capture.settle import settle
 from flywheel.schema import TRAJECTORIES, Step, Trajectory, trajectory_of
 from flywheel.settings import Home
+from flywheel_tests.capture.test_planted import FILES, PLANTS, written
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 TOOLS = '[{"type":"function","function":{"name":"find"}}]'
@@ -140,3 +141,34 @@ def test_the_recorder_and_the_importers_keep_to_it(desk: Home, tmp_path: Path) -
         },
         "redactions": {"EMAIL": 1},
     }
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_what_is_dropped_is_nowhere_else_in_what_an_importer_makes(home: Home, tmp_path: Path, format: str) -> None:
+    """Not in metadata, not in another step."""
+    off = "default = 'off'\n"
+    rows: dict[str, list[Trajectory]] = {}
+    for workspace, policy in (
+        ("all", off),
+        ("less", f"{off}boundary.{format} = {{ system_prompt = 'drop', tool_schemas = 'drop' }}"),
+    ):
+        workspaces.create(home, workspace)
+        policies.save(home, workspace, policy)
+        ingest(home, written(format, tmp_path), workspace, format, now=NOW)
+        found = warehouse.read(home.captures, TRAJECTORIES, workspace).to_pylist()
+        rows[workspace] = [trajectory_of(row) for row in found]
+    layers = "\n".join(
+        text for row in rows["all"] for text in (row.tools, *(s.content or "" for s in row.steps if s.role == "system"))
+    )
+    less = "\n".join(
+        text
+        for row in rows["less"]
+        for text in (
+            row.metadata,
+            row.tools,
+            *(f"{s.content}{s.reasoning}{s.metadata}{s.tool_calls}" for s in row.steps),
+        )
+    )
+    dropped = [plant.value for plant in PLANTS if "\n" not in plant.value and plant.value in layers]
+    assert not [value for value in dropped if value in less]
+    assert format in ("intercode", "claude-code", "tau2") or len(dropped) > 10
