@@ -57,9 +57,9 @@ LOADS = {
 
 def readme(card: Card) -> str:
     """The card as a page; its head is what `datasets.load_dataset(FOLDER)` reads."""
-    data = [file for file in card.files if not file.name.startswith("compression")]
-    first = data[0].name
-    head = ["---", *([f"license: {card.license}"] if card.license != UNSPECIFIED else []), "configs:"]
+    first = card.files[0].name
+    data = [file for file in card.files if file.rows and not file.name.startswith("compression")]
+    head = ["---", *([f"license: {card.license}"] if card.license != UNSPECIFIED else []), *["configs:"] * bool(data)]
     for place, file in enumerate(data):
         stem = file.name.partition(".")[0]
         head += [f"- config_name: {stem if place else 'default'}", "  data_files:"]
@@ -94,7 +94,7 @@ def _about(card: Card) -> list[tuple[str, Any]]:
         *card.budget.items(),
         *card.compressed.items(),
         ("license", card.license),
-        ("digest", f"`{card.digest}`"),
+        ("digest of the files", f"`{card.digest}`"),
     ]
 
 

@@ -49,11 +49,12 @@ class Lines:
             self._write()
 
     def close(self) -> None:
-        self._write()
+        # A gzip file of nothing has a member all the same.
+        self._write(last=self._packed and not self._file.tell())
         self._file.close()
 
-    def _write(self) -> None:
-        if self._waiting:
+    def _write(self, *, last: bool = False) -> None:
+        if self._waiting or last:
             self._file.write(gzip.compress(self._waiting, mtime=0) if self._packed else self._waiting)
             self._waiting.clear()
 

@@ -109,3 +109,15 @@ def test_pages_are_parts_in_order(desk: Home):
     assert [given.trajectory.id for given in choose.graded(desk, chosen.page(KEPT[1], 3))] == KEPT[2:5]
     [given] = choose.graded(desk, first.page(None, 1))
     assert (given.trajectory, given.reward, given.success) == (trajectory(int(KEPT[0][1:])), 1.0, True)
+
+
+def test_training_rows_of_a_held_version_go_out_raw_alone(desk: Home, monkeypatch: pytest.MonkeyPatch):
+    def held(home: Home, of: object) -> None:
+        raise FlywheelError("desk@v1 is held")
+
+    monkeypatch.setattr(choose.graduation, "require_graduated", held)
+    of = manifest(desk, "desk")
+    with pytest.raises(FlywheelError, match="is held"):
+        choose.of_version(desk, of)
+    assert ids(choose.of_version(desk, of, trained=False)) == KEPT
+    assert ids(choose.of_version(desk, of, "heldout")) == HELD

@@ -101,6 +101,10 @@ def test_hermes_success_and_failure_stand_apart(home: Home, tmp_path: Path):
         '<think>\nLook first.\n</think>\n<tool_call>\n{"name": "look_up", "arguments": {"order": 0}}\n</tool_call>'
     )
     assert completed[0]["conversations"][4]["value"] == "<think>\n</think>\nYour refund 0 is done."
+    # Where one of both is empty, the page leads to the other alone.
+    write.trajectories(home, chosen.page(None, 1), "hermes", tmp_path / "one", packed=True)
+    assert lines(tmp_path / "one" / "failed_trajectories.jsonl.gz") == []
+    assert "path: failed" not in (tmp_path / "one" / "README.md").read_text()
     # One line as Python prints it, keys in the order of the runner.
     raw = gzip.decompress((tmp_path / "h" / "trajectory_samples.jsonl.gz").read_bytes()).splitlines()[0].decode()
     assert raw.startswith('{"prompt_index": 0, "conversations": [{"from": "system", "value": "You help.')
