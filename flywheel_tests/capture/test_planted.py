@@ -497,6 +497,8 @@ def test_what_is_posted_and_exchanged_and_traced_stores_none(desk: Home) -> None
     assert len(refused) > 100
     set_aside(desk, "desk", "traces", refused, NOON)
     assert_none(desk)
+    assert settle(desk, "desk", NOON + timedelta(days=1)).trajectories > 300
+    assert_none(desk)
 
 
 def post(say: Say) -> dict[str, Any]:

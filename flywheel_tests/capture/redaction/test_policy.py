@@ -118,3 +118,12 @@ def test_every_kind_that_is_planted_is_known_and_there_are_many() -> None:
     kinds = Detector(DEFAULT).kinds
     assert set(KINDS) <= kinds
     assert len(kinds) > 60
+
+
+def test_the_policies_of_the_page_can_be_set(desk: Home) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "redaction.md").read_text()
+    found = re.findall(r"```toml\n(.*?)```", page, re.S)
+    policies.save(desk, "desk", "allow = ['help@example.com']\n" + "\n".join(found))
+    assert redactor(desk, "desk").text("I am EMP-123456, write to help@example.com") == (
+        "I am EMP-<EMPLOYEE>, write to help@example.com"
+    )
