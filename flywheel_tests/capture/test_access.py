@@ -126,8 +126,8 @@ def append(root, number):
 
 
 def test_lines_of_several_writers_never_mix(places):
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        pool.starmap(append, [(places.root, number) for number in range(4)])
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.starmap(append, [(places.root, number) for number in range(4)], chunksize=1)
     found = [(event.who, int(event.target)) for event in audit.events(places)]
     assert sorted(found) == [(f"w{number}", line) for number in range(4) for line in range(50)]
 
