@@ -26,8 +26,6 @@ LOST = {
     "steps": "what follows the assistant's last message is left out: the format ends on it",
     "steps.content": "none is empty text, unless calls stand beside it",
     "steps.reasoning": "no place for thoughts",
-    "steps.tool_call_id": "a result without one gets that of the first call that waits",
-    "steps.tool_name": "that of the call that a result answers; none where there is no such call",
     "steps.is_error": "no place for it",
     "steps.metadata": "`weight` alone has a place: not token ids, log-probabilities, finish reasons, parts of pictures",
 }
@@ -39,9 +37,12 @@ def rows(graded: Graded, _number: int) -> list[Row]:
     A message of the assistant has a `weight` where the record says one (0: it is not trained).
 
     Raises:
-        Unfit: when the assistant says nothing.
+        Unfit: when the assistant says nothing, or calls and results do not stand together, one such line being
+            enough for a file to be refused.
     """
     steps = spoken(graded.trajectory.steps)
+    if not _answered(steps):
+        raise Unfit("a call without its result, or a result without its call")
     row: Row = {"messages": [message(step) for step in steps]}
     if tools := json.loads(graded.trajectory.tools):
         row["tools"] = tools
@@ -55,6 +56,21 @@ def spoken(steps: Sequence[Step]) -> Sequence[Step]:
     if not turns:
         raise Unfit("the assistant says nothing")
     return steps[: turns[-1] + 1]
+
+
+def _answered(steps: Sequence[Step]) -> bool:
+    """Whether each call but those of the last step is answered right behind it, and nothing else is."""
+    waiting: set[str | None] = set()
+    for step in steps:
+        if step.role == "tool":
+            if step.tool_call_id not in waiting:
+                return False
+            waiting.remove(step.tool_call_id)
+        elif waiting:
+            return False
+        else:
+            waiting = {call.id for call in step.tool_calls}
+    return True
 
 
 def message(step: Step) -> dict[str, Any]:

@@ -156,6 +156,19 @@ ODDLY_TOLD = msgspec.structs.replace(
     ),
 )
 
+# As the first, but that results stand behind their calls.
+ORDERLY = msgspec.structs.replace(
+    ODD,
+    trajectory=msgspec.structs.replace(
+        ODD.trajectory,
+        steps=tuple(
+            msgspec.structs.replace(step, tool_call_id="x") if step.role == "tool" else step
+            for step in ODD.trajectory.steps
+            if step.content != "late"
+        ),
+    ),
+)
+
 
 def again(of: Format, given: Graded, path: Path, at: datetime = AGAIN) -> Graded:
     """A record as it comes back when the rows of a format are read."""

@@ -205,6 +205,16 @@ def test_steps_are_the_record():
     assert msgspec.convert({k: v for k, v in found[2].items() if k in Step.__struct_fields__}, Step) == RECORD.steps[2]
 
 
+def test_openai_takes_no_call_without_its_result():
+    unanswered = msgspec.structs.replace(RECORD, steps=(*RECORD.steps[:4], *RECORD.steps[5:]))
+    twice = msgspec.structs.replace(RECORD, steps=(*RECORD.steps[:5], *RECORD.steps[4:]))
+    for of in (unanswered, twice):
+        with pytest.raises(Unfit, match="a call without its result, or a result without its call"):
+            rows("openai", Graded(trajectory=of))
+    # What it called last need not be answered.
+    assert rows("openai", Graded(trajectory=msgspec.structs.replace(RECORD, steps=RECORD.steps[:3])))
+
+
 @pytest.mark.parametrize("name", ["trl-sft", "openai", "axolotl", "hermes"])
 def test_an_assistant_that_says_nothing_has_no_row(name: str):
     silent = msgspec.structs.replace(RECORD, steps=RECORD.steps[:2])

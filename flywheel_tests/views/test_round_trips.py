@@ -1,5 +1,6 @@
 """Out and in again: what a format loses of a record is what its table says, no less and no more."""
 
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +13,7 @@ from flywheel.capture.importers.records import Record
 from flywheel.schema import FlywheelError
 from flywheel.views.formats import FORMATS
 from flywheel.views.graded import Graded, Unfit
-from flywheel_tests.views.records import ARRIVED, ODD, ODDLY_TOLD, again, differences, graded
+from flywheel_tests.views.records import ARRIVED, ODD, ODDLY_TOLD, ORDERLY, again, differences, graded
 
 READ = [of for of in FORMATS.values() if of.read_by]
 # What is made anew whenever a file is read; the metadata gather what a format says beside its turns.
@@ -21,8 +22,11 @@ OF_READING = {"id", "source", "source_line", "arrived_at", "metadata"}
 
 @pytest.mark.parametrize("of", READ, ids=lambda of: of.name)
 def test_what_is_declared_is_lost(of, tmp_path: Path):
-    lost = [differences(given, again(of, given, tmp_path / "rows.jsonl")) for given in (ODD, ODDLY_TOLD)]
-    assert set().union(*lost) == set(of.lost)
+    lost: set[str] = set()
+    for witness in (ODD, ODDLY_TOLD, ORDERLY):
+        with suppress(Unfit):
+            lost |= differences(witness, again(of, witness, tmp_path / "rows.jsonl"))
+    assert lost == set(of.lost)
 
 
 @pytest.mark.parametrize("of", READ, ids=lambda of: of.name)
@@ -61,6 +65,7 @@ def test_real_records_lose_no_more(of, shared_data: Path, tmp_path: Path):
                     continue
                 heard = {outcome.signal: outcome.value for outcome in record.outcomes}
                 given = Graded(trajectory=record.trajectory, reward=heard.get("reward"))
-                assert differences(given, again(of, given, tmp_path / "rows.jsonl")) <= set(of.lost)
-                seen += 1
+                with suppress(Unfit):
+                    assert differences(given, again(of, given, tmp_path / "rows.jsonl")) <= set(of.lost)
+                    seen += 1
     assert seen > 15
