@@ -11,6 +11,7 @@ import msgspec
 
 from flywheel.capture import joining
 from flywheel.capture.importers.conversations import Call, Conversation, conversation
+from flywheel.capture.importers.dialects import Message
 from flywheel.capture.importers.trace import Trace
 from flywheel.capture.joining import Answer, Line, Thread
 from flywheel.capture.validity import checked
@@ -109,7 +110,7 @@ def _trajectory(
     thread: Thread, line: Line, part: Part, own: Sequence[str], fork: int | None, workspace: str
 ) -> Trajectory:
     nodes = [answer.node for answer in line.path]
-    told = conversation([_call(answer) for answer in reversed(line.path)], [])
+    told = conversation(_calls(line), [])
     if not told.steps:
         raise ValueError("nothing was said")
     last = line.last.node.exchange
@@ -158,11 +159,23 @@ def _trajectory(
     )
 
 
-def _call(answer: Answer) -> Call:
+def _calls(line: Line) -> list[Call]:
+    """The calls of a line, the last one first; the messages of each are the first so many of those of the last."""
+    messages = line.last.node.messages()
+    calls: list[Call] = []
+    count = 0
+    for before, answer in zip([None, *line.path], line.path, strict=False):
+        held = answer.node.held
+        count = len(held.chain) + (count + len(before.said) if before and held.after is not None else 0)
+        calls.append(_call(answer, messages[:count]))
+    return calls[::-1]
+
+
+def _call(answer: Answer, messages: list[Message]) -> Call:
     exchange = answer.node.exchange
     return Call(
         id=answer.id,
-        messages=answer.node.messages(),
+        messages=messages,
         answer=answer.said,
         tools=exchange.tools,
         model=exchange.model,

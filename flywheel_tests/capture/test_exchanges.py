@@ -151,6 +151,24 @@ def test_a_restart_parts_nothing(captured: Captured) -> None:
     assert captured.settle(NOON + 2 * HOUR).trajectories == 0
 
 
+def test_a_settle_reads_of_a_living_journal_what_is_new_in_it(
+    captured: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    decoded = journal.decoded
+    monkeypatch.setattr(journal, "decoded", lambda line: read.append(line) or decoded(line))
+    history: list[Message] = []
+    for turn in range(5):
+        history.append(user(f"{turn}"))
+        captured(f"e{turn}", list(history), bot(f"answer {turn}"))
+        history.append(bot(f"answer {turn}"))
+        assert captured.settle(NOON + 60 * SECOND).waiting == 1
+    assert len(read) == 5
+    assert captured.settle().trajectories == 1
+    [one] = stored(captured.home).values()
+    assert len(one.steps) == 10 and len(read) == 5
+
+
 def test_what_broke_off_is_partial_what_failed_is_failed_and_what_was_tried_again_is_told(captured: Captured) -> None:
     captured("a", [user("1")], bot("2"))
     captured("b", [user("1"), bot("2"), user("3")], state="failed", error="429 slow down")
