@@ -7,9 +7,7 @@ import hmac
 import os
 import re
 import secrets
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import msgspec
 
 from flywheel import artifacts
 from flywheel.capture import workspaces
-from flywheel.capture.keys import database
+from flywheel.capture.changes import Changes, changes
 from flywheel.capture.redact import redactor
 from flywheel.capture.validity import checked
 from flywheel.schema import FlywheelError, Outcome
@@ -32,8 +30,6 @@ TRAILER = re.compile(r"^[ \t>*-]*Flywheel-Trajectory:[ \t]*(\S{1,512})[ \t]*\r?$
 # What GitHub's Revert button writes into the new pull request, and git into the message of a revert.
 REVERTS = re.compile(r"\bReverts[ \t]+([\w.-]+/[\w.-]+)?#(\d+)", re.I)
 REVERTS_COMMIT = re.compile(r"\bThis reverts commit ([0-9a-f]{7,64})", re.I)
-
-PULL = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)")
 
 
 class Repository(msgspec.Struct, frozen=True):
@@ -87,49 +83,6 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     ignored: str = ""
 
 
-class Links:
-    """Which trajectories worked on which pull requests of a workspace, what was merged as what, and what reverts what.
-
-    A pull request is named `owner/name#12`, and a commit that was pushed without one `owner/name@SHA`. A revert may
-    come a year later: nothing here is ever forgotten but by hand.
-    """
-
-    def __init__(self, home: Home, workspace: str) -> None:
-        self._path = home.intake / f"{workspace}.sqlite"
-
-    @contextmanager
-    def opened(self) -> Iterator[sqlite3.Connection]:
-        """One transaction."""
-        with database(self._path) as connection:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS links (change TEXT, trajectory TEXT, UNIQUE (change, trajectory))"
-            )
-            connection.execute("CREATE TABLE IF NOT EXISTS merges (sha TEXT PRIMARY KEY, change TEXT)")
-            connection.execute("CREATE TABLE IF NOT EXISTS reverts (revert TEXT, change TEXT, UNIQUE (revert, change))")
-            yield connection
-
-    def add(self, change: str, trajectories: Sequence[str]) -> None:
-        """Link trajectories to a pull request; those that are linked stay so."""
-        with self.opened() as connection:
-            _link(connection, change, trajectories)
-
-    def all(self) -> list[tuple[str, str]]:
-        """Every (pull request or commit, trajectory), in order."""
-        with self.opened() as connection:
-            return connection.execute("SELECT change, trajectory FROM links ORDER BY change, trajectory").fetchall()
-
-
-def pull_name(text: str) -> str:
-    """The name of a pull request; GitHub does not tell upper from lower case in it.
-
-    Raises:
-        FlywheelError: when it is none.
-    """
-    if not PULL.fullmatch(text):
-        raise FlywheelError(f"{text!r} is no pull request; write it as owner/repository#12")
-    return text.lower()
-
-
 def hear(home: Home, workspace: str, event: str, payload: Any, now: datetime) -> Heard:
     """What an event says of the trajectories of a workspace. The same event gives the same outcomes.
 
@@ -147,11 +100,8 @@ def hear(home: Home, workspace: str, event: str, payload: Any, now: datetime) ->
             return Heard(ignored=f"events {event!r} tell nothing here; pull_request and push do")
     except msgspec.ValidationError as error:
         raise FlywheelError(f"this is no {event} event of GitHub's: {error}") from error
-    with Links(home, workspace).opened() as links:
-        if isinstance(told, PushEvent):
-            facts, ignored = _pushed(told, links)
-        else:
-            facts, ignored = _pull_request(told, links)
+    with changes(home, workspace) as known:
+        facts, ignored = _pushed(told, known) if isinstance(told, PushEvent) else _pull_request(told, known)
     clean = redactor(home, workspace)
     outcomes = [
         clean.outcome(
@@ -183,86 +133,61 @@ class Fact(msgspec.Struct, frozen=True):
     comment: str
 
 
-def _pull_request(event: PullRequestEvent, links: sqlite3.Connection) -> tuple[list[Fact], str]:
+def _pull_request(event: PullRequestEvent, known: Changes) -> tuple[list[Fact], str]:
     pull = event.pull_request
     name = f"{event.repository.full_name}#{pull.number}".lower()
     text = pull.body or ""
-    _link(links, name, TRAILER.findall(text))
-    mine = _linked(links, name)
+    known.link(name, TRAILER.findall(text))
+    mine = known.linked(name)
+    unlinked = "" if mine else f"no trajectory is linked to {name}; write 'Flywheel-Trajectory: ID' into its text"
     if event.action == "reopened":
-        return [Fact(id, "reopened", 1.0, _at(pull.updated_at, "updated_at"), name) for id in mine], _unlinked(
-            mine, name
-        )
+        return [Fact(id, "reopened", 1.0, _at(pull.updated_at, "updated_at"), name) for id in mine], unlinked
     if event.action != "closed":
         return (
             [],
             f"a pull request that was {event.action} has not come to its end; {len(mine)} trajectories are linked",
         )
     if not pull.merged:
-        return [Fact(id, "merged", 0.0, _at(pull.closed_at, "closed_at"), name) for id in mine], _unlinked(mine, name)
+        return [Fact(id, "merged", 0.0, _at(pull.closed_at, "closed_at"), name) for id in mine], unlinked
     at = _at(pull.merged_at, "merged_at")
-    facts = [Fact(id, "merged", 1.0, at, name) for id in mine]
     if pull.merge_commit_sha:
-        links.execute("INSERT OR REPLACE INTO merges VALUES (?, ?)", (pull.merge_commit_sha.lower(), name))
-    undone = [
-        f"{repository or event.repository.full_name}#{number}".lower() for repository, number in REVERTS.findall(text)
-    ]
-    undone += _merged_as(links, REVERTS_COMMIT.findall(text))
-    facts += _reverted(links, name, undone, at)
-    return facts, "" if facts else _unlinked(mine, name)
+        known.merged(name, pull.merge_commit_sha)
+    told = [(repository or event.repository.full_name, number) for repository, number in REVERTS.findall(text)]
+    undone = [f"{repository}#{number}".lower() for repository, number in told]
+    undone += known.merged_as(REVERTS_COMMIT.findall(text))
+    facts = [Fact(id, "merged", 1.0, at, name) for id in mine] + _reverted(known, name, undone, at)
+    return facts, "" if facts else unlinked
 
 
-def _pushed(event: PushEvent, links: sqlite3.Connection) -> tuple[list[Fact], str]:
+def _pushed(event: PushEvent, known: Changes) -> tuple[list[Fact], str]:
     if event.ref != f"refs/heads/{event.repository.default_branch}":
         return [], "only pushes to the default branch tell what became of a change"
     facts: list[Fact] = []
     for commit in event.commits:
         name = f"{event.repository.full_name}@{commit.id}".lower()
         if trajectories := TRAILER.findall(commit.message):
-            _link(links, name, trajectories)
-            links.execute("INSERT OR IGNORE INTO merges VALUES (?, ?)", (commit.id.lower(), name))
-        undone = _merged_as(links, REVERTS_COMMIT.findall(commit.message))
-        facts += _reverted(links, name, undone, _at(commit.timestamp, "timestamp"))
+            known.link(name, trajectories)
+            known.merged(name, commit.id)
+        undone = known.merged_as(REVERTS_COMMIT.findall(commit.message))
+        facts += _reverted(known, name, undone, _at(commit.timestamp, "timestamp"))
     return facts, "" if facts else "these commits revert nothing that a trajectory is linked to"
 
 
-def _reverted(links: sqlite3.Connection, revert: str, undone: Sequence[str], at: datetime) -> list[Fact]:
+def _reverted(known: Changes, revert: str, undone: Sequence[str], at: datetime) -> list[Fact]:
     """What is undone by a revert; and what was undone by what is now undone itself stands again."""
     facts: list[Fact] = []
     for change in dict.fromkeys(undone):
-        links.execute("INSERT OR IGNORE INTO reverts VALUES (?, ?)", (revert, change))
-        again = [of for (of,) in links.execute("SELECT change FROM reverts WHERE revert = ? ORDER BY 1", (change,))]
-        for of, value in [(change, 1.0), *((of, 0.0) for of in again)]:
-            for id in _linked(links, of):
+        for of, value in [(change, 1.0), *((again, 0.0) for again in known.reverted(revert, change))]:
+            for id in known.linked(of):
                 facts.append(Fact(id, "reverted", value, at, f"{of} by {revert}"))
                 facts.append(Fact(id, "stood", 1.0 - value, at, f"{of} by {revert}"))
     return facts
-
-
-def _link(links: sqlite3.Connection, change: str, trajectories: Sequence[str]) -> None:
-    links.executemany("INSERT OR IGNORE INTO links VALUES (?, ?)", [(change, id) for id in trajectories])
-
-
-def _linked(links: sqlite3.Connection, change: str) -> list[str]:
-    return [id for (id,) in links.execute("SELECT trajectory FROM links WHERE change = ? ORDER BY 1", (change,))]
-
-
-def _merged_as(links: sqlite3.Connection, shas: Sequence[str]) -> list[str]:
-    """The changes that were merged as commits whose hashes, or beginnings of them, are told."""
-    found: list[str] = []
-    for sha in shas:
-        found += [of for (of,) in links.execute("SELECT change FROM merges WHERE sha GLOB ? || '*'", (sha.lower(),))]
-    return found
 
 
 def _at(moment: datetime | None, field: str) -> datetime:
     if moment is None or moment.tzinfo is None:
         raise FlywheelError(f"this is no event of GitHub's: {field} is missing, or has no time zone")
     return moment
-
-
-def _unlinked(mine: Sequence[str], name: str) -> str:
-    return "" if mine else f"no trajectory is linked to {name}; write 'Flywheel-Trajectory: ID' into its text"
 
 
 def _secret(home: Home, workspace: str) -> Path:

@@ -58,12 +58,14 @@ def link_pr(
 
     Example: flywheel github link-pr octo/shop#12 5f2c0d6b --workspace support
     """
-    from flywheel.capture import github, workspaces
+    from flywheel.capture import workspaces
+    from flywheel.capture.changes import changes, pull_name
 
     home = access.allowed("capture", workspace)
     workspaces.require(home, workspace)
-    name = github.pull_name(pull_request)
-    github.Links(home, workspace).add(name, trajectories)
+    name = pull_name(pull_request)
+    with changes(home, workspace) as known:
+        known.link(name, trajectories)
     if json:
         emit({"pull_request": name, "trajectories": trajectories})
     else:
@@ -76,11 +78,13 @@ def links(workspace: Workspace, json: Json = False) -> None:
 
     Example: flywheel github links --workspace support --json
     """
-    from flywheel.capture import github, workspaces
+    from flywheel.capture import workspaces
+    from flywheel.capture.changes import changes
 
     home = access.allowed("read", workspace)
     workspaces.require(home, workspace)
-    found = github.Links(home, workspace).all()
+    with changes(home, workspace) as known:
+        found = known.all()
     if json:
         emit([{"change": change, "trajectory": trajectory} for change, trajectory in found])
     else:

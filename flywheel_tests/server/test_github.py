@@ -13,6 +13,7 @@ import pytest
 
 from flywheel import warehouse
 from flywheel.capture import github
+from flywheel.capture.changes import changes, pull_name
 from flywheel.capture.settle import settle
 from flywheel.schema import OUTCOMES, FlywheelError
 from flywheel.settings import Home
@@ -136,7 +137,8 @@ def test_a_delivery_that_comes_again_adds_nothing(deliver: Deliver, desk: Home) 
 
 
 def test_a_revert_finds_the_trajectory_of_what_it_undoes_and_can_be_undone(deliver: Deliver, desk: Home) -> None:
-    github.Links(desk, "desk").add(github.pull_name("octocat/Hello-World#3"), ["t-1"])
+    with changes(desk, "desk") as known:
+        known.link(pull_name("octocat/Hello-World#3"), ["t-1"])
     deliver("pull_request", pull_request(3, "closed"))
     title = 'Revert "Update the README with new information."'
     revert = pull_request(10, "closed", "Reverts Octocat/Hello-World#3", title=title)
@@ -153,7 +155,8 @@ def test_a_revert_finds_the_trajectory_of_what_it_undoes_and_can_be_undone(deliv
 
 
 def test_a_revert_that_is_not_merged_undoes_nothing(deliver: Deliver, desk: Home) -> None:
-    github.Links(desk, "desk").add("octocat/hello-world#3", ["t-1"])
+    with changes(desk, "desk") as known:
+        known.link("octocat/hello-world#3", ["t-1"])
     told = deliver("pull_request", pull_request(10, "closed", "Reverts Octocat/Hello-World#3", merged=False))
     assert told.status_code == 202
     assert ledger(desk) == []
@@ -223,3 +226,12 @@ def test_the_same_event_gives_the_same_outcomes(desk: Home) -> None:
         github.hear(desk, "desk", "pull_request", payload, at).outcomes for at in (LATER, datetime.now().astimezone())
     ]
     assert told[0][0].id == told[1][0].id
+
+
+def test_no_secret_of_a_pull_request_is_kept(deliver: Deliver, desk: Home) -> None:
+    text = "Thanks to ann@x.org!\n\nFlywheel-Trajectory: run-of-ann@x.org\nFlywheel-Trajectory: t-1\n"
+    deliver("pull_request", pull_request(3, "closed", text))
+    assert len(ledger(desk)) == 2
+    kept = b"".join(path.read_bytes() for path in desk.root.rglob("*") if path.is_file())
+    assert b"ann@x.org" not in kept
+    assert b"t-1" in kept
