@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,10 @@ CUT = re.compile(r"(?:[\w@.+/=~%:\\-]+|(?:\b[A-Z0-9]{2,6}[ -]?){1,8})(?:…)?\Z"
 MOST = 1000  # values that are known again
 # What tells a step's text in other words, and the steps' before it.
 TOKENS, PROMPT_TOKENS = ("token_ids", "logprobs"), ("prompt_token_ids", "prompt_logprobs")
+
+
+# Threads may share a redactor: no two values get one number.
+NUMBERING = threading.Lock()
 
 
 def _is_json(text: str) -> bool:
@@ -162,7 +167,7 @@ class Redactor:
 
     def _json(self, text: str) -> str:
         escaped = "\\u" in text or "\\/" in text  # escapes may hide what the prefilter looks for
-        known = any(value in text for value in self._known)
+        known = any(value in text for value in list(self._known))  # others may add to it meanwhile
         if not escaped and not known and not self._detector.suspicious(text):
             return text
         valid = _is_json(text)
@@ -235,11 +240,12 @@ class Redactor:
         if action == "hash":
             return self._hashed(kind, value)
         key = (kind, _normal(value))
-        if key not in self._placeholders:
-            self._kinds[kind] += 1
-            number = self._kinds[kind]
-            self._placeholders[key] = f"<{kind}>" if number == 1 else f"<{kind}_{number}>"
-        return self._placeholders[key]
+        with NUMBERING:
+            if key not in self._placeholders:
+                self._kinds[kind] += 1
+                number = self._kinds[kind]
+                self._placeholders[key] = f"<{kind}>" if number == 1 else f"<{kind}_{number}>"
+            return self._placeholders[key]
 
     def _hashed(self, kind: str, value: str) -> str:
         digest = hmac.digest(self._key(), f"{kind}\x1f{_normal(value)}".encode(), "sha256")

@@ -5,6 +5,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,18 @@ def test_plants_in_any_text_are_found_once_and_for_all(seed: int, before: str, a
     clean = Redactor().text(quoted)
     assert Redactor().text(clean) == clean
     assert plant.value not in repr(json.loads(clean))
+
+
+def test_threads_may_share_a_redactor() -> None:
+    redactor, found = Redactor(), dict[int, str]()
+
+    def say(n: int) -> None:
+        found[n] = redactor.text(f"I am user{n}@x.org, my password is abcd{n}efgh")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(say, range(400)))
+    assert len(set(found.values())) == 400
+    assert redactor.counts == {"EMAIL": 400, "PASSWORD": 400}
 
 
 def test_names_are_hashed_so_that_what_has_one_name_keeps_one() -> None:

@@ -78,7 +78,7 @@ class Detector:
 
     def again(self, text: str, known: Mapping[str, str]) -> list[Span]:
         """Where values that were found before (with their kinds) stand once more, as words of their own."""
-        there = [value for value in known if value in text]
+        there = [value for value in list(known) if value in text]
         if not there:
             return []
         taken = self._taken(text)

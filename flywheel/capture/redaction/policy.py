@@ -84,13 +84,13 @@ def parsed(text: str) -> Policy:
     Raises:
         FlywheelError: where it is no TOML, names what there is not, or has a pattern that RE2 does not take.
     """
-    from flywheel.capture.redaction.detector import Detector, pattern
+    from flywheel.capture.redaction.detector import detector, pattern
 
     try:
         policy = msgspec.toml.decode(text, type=Policy)
     except msgspec.MsgspecError as error:
         raise FlywheelError(f"this is no redaction policy: {error}; see docs/redaction.md") from error
-    builtin = Detector(DEFAULT).kinds
+    builtin = detector(DEFAULT).kinds
     for name, custom in policy.custom.items():
         if not KIND.fullmatch(name) or name in builtin:
             raise FlywheelError(f"a custom kind is named in capitals, digits and '_' and is not built in; not {name!r}")
@@ -130,12 +130,15 @@ def of(home: Home, workspace: str) -> Policy:
     """
     place = path(home, workspace)
     if artifacts.remote(place):
-        return parsed(place.read_text()) if place.exists() else DEFAULT
+        return _remembered(place.read_text()) if place.exists() else DEFAULT
     try:
         stat = place.stat()
     except FileNotFoundError:
         return DEFAULT
     return _read(place, stat.st_mtime_ns, stat.st_ino)
+
+
+_remembered = lru_cache(maxsize=64)(parsed)
 
 
 @lru_cache(maxsize=64)
