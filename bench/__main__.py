@@ -28,6 +28,7 @@ BENCHMARKS = (
     "waiting",
     "soak",
     "capture",
+    "gateway",
 )
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"

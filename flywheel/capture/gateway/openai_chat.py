@@ -15,6 +15,17 @@ DONE = b"[DONE]"
 # Members of a delta that say again what it was said before, rather than go on with it.
 REPEATED = frozenset({"role", "id", "type", "object", "index", "format", "expires_at"})
 
+# What others call token ids and log-probabilities, by the names under which redaction looks for them.
+TOKENS = {
+    "output_token_ids": "token_ids",
+    "response_token_ids": "token_ids",
+    "output_ids": "token_ids",
+    "input_token_ids": "prompt_token_ids",
+    "input_ids": "prompt_token_ids",
+    "output_token_logprobs": "logprobs",
+    "input_token_logprobs": "prompt_logprobs",
+}
+
 
 def asked(body: dict[str, Any]) -> Asked:
     """What a request asks."""
@@ -156,7 +167,12 @@ def _said(choice: dict[str, Any]) -> Message:
 
 
 def _details(choice: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
-    return kept({**common, **kept(choice, "index", "message", "delta")})
+    details = {**common, **kept(choice, "index", "message", "delta")}
+    details |= interface.within(details, "meta_info")  # of SGLang
+    for name, known in TOKENS.items():
+        if name in details:
+            details.setdefault(known, details.pop(name))
+    return kept(details, "meta_info")
 
 
 def _message(raw: dict[str, Any]) -> Message:

@@ -116,6 +116,23 @@ def test_token_ids_and_log_probabilities_are_kept() -> None:
     }
 
 
+def test_token_ids_have_one_name_whoever_tells_them() -> None:
+    choice = {
+        "message": {"content": "Hi"},
+        "meta_info": {"output_token_logprobs": [[-0.5, 5, "Hi"]]},
+        "output_ids": [5],
+    }
+
+    (details,) = openai_chat.answered({"id": "c", "input_ids": [1], "choices": [choice]}).details
+
+    assert details == {
+        "response_id": "c",
+        "prompt_token_ids": [1],
+        "token_ids": [5],
+        "logprobs": [[-0.5, 5, "Hi"]],
+    }
+
+
 def test_parts_of_parallel_calls_come_in_any_order() -> None:
     def part(index: int, **call: Any) -> dict[str, Any]:
         return {"tool_calls": [{"index": index, **call}]}
