@@ -37,7 +37,7 @@ class Arrivals:
         self.folder = home.journals / workspace
         self.closed_through = datetime.min.replace(tzinfo=UTC)
         self.tombstones = Tombstones(records(home, workspace))
-        self._columns: dict[tuple[Path, str], pl.DataFrame] = {}
+        self._columns: dict[tuple[Path, str], tuple[set[Path], list[pl.DataFrame]]] = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -120,13 +120,15 @@ class Arrivals:
         asked = pl.DataFrame({"key": list(keys)}, schema={"key": pl.String})
         if not keys:
             return set()
-        for file in warehouse.files(root, self.workspace):
-            at = (file, str(column))
-            if at not in self._columns:
-                self._columns[at] = (
-                    pl.scan_parquet(str(file), hive_partitioning=False).select(column.alias("key")).collect()
-                )
-            asked = asked.join(self._columns[at], on="key", how="anti")
+        files = warehouse.files(root, self.workspace)
+        read, frames = self._columns.get((root, str(column)), (set[Path](), []))
+        if not read.issubset(files):  # an erasure has written some anew
+            read, frames = set(), []
+        if unread := [str(file) for file in files if file not in read]:
+            frames = [*frames, pl.scan_parquet(unread, hive_partitioning=False).select(column.alias("key")).collect()]
+            self._columns[root, str(column)] = set(files), frames
+        for frame in frames:
+            asked = asked.join(frame, on="key", how="anti")
         return set(asked["key"])
 
     def _append(self, root: Path, table: pa.Table) -> int:
