@@ -37,7 +37,7 @@ class Changes:
     """The changes of one workspace, within one transaction (`changes`).
 
     A pull request is named `owner/name#12`, and a commit that was pushed without one `owner/name@SHA`. A revert may
-    come a year later: nothing here is ever forgotten but by hand. Names are kept without secrets, as outcomes have them.
+    come a year later: nothing here is ever forgotten. Names are kept without secrets, as outcomes have them.
     """
 
     def __init__(self, connection: sqlite3.Connection, home: Home, workspace: str) -> None:

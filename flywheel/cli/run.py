@@ -14,7 +14,8 @@ from flywheel.cli.output import Json, emit, fail, progress, say, table
 from flywheel.schema import FlywheelError
 
 if TYPE_CHECKING:
-    from flywheel.rollout.batch import Player, Report
+    from flywheel.rollout.batch_report import Report
+    from flywheel.rollout.cells import Player
 
 ROWS = 32  # tasks that a model in this process plays at once
 
@@ -58,6 +59,7 @@ def run(
     from flywheel.capture import workspaces
     from flywheel.rollout import batch
     from flywheel.rollout import prompts as files
+    from flywheel.rollout.cells import Rules, Work
 
     home = access.allowed("capture", workspace)
     workspaces.require(home, workspace)
@@ -66,11 +68,11 @@ def run(
     else:
         places = [environments.get(name) for name in environment or environments.names()]
     works = [
-        batch.Work(environment=place, tasks=tuple(place.tasks(split.value, tasks, seed)), split=split.value, seed=seed)
+        Work(environment=place, tasks=tuple(place.tasks(split.value, tasks, seed)), split=split.value, seed=seed)
         for place in places
     ]
     players = [_player(text) for text in policy]
-    rules = batch.Rules(samples=n, temperature=temperature, max_turns=max_turns)
+    rules = Rules(samples=n, temperature=temperature, max_turns=max_turns)
     with progress() as display:
         bar = display.add_task("episodes", total=None)
         report = batch.run(
@@ -101,7 +103,7 @@ def _player(text: str) -> Player:
     """
     from flywheel.environments.agents import BASELINES, REFERENCE
     from flywheel.environments.habits import captured
-    from flywheel.rollout.batch import Player
+    from flywheel.rollout.cells import Player
 
     if text.startswith("openai:"):
         from flywheel.rollout.endpoint_actor import EndpointActor

@@ -21,7 +21,7 @@ from flywheel.environments.agents import REFERENCE, ScriptedAgent
 from flywheel.environments.habits import captured
 from flywheel.environments.protocol import Act, Situation
 from flywheel.rollout import batch, prompts
-from flywheel.rollout.batch import Player, Rules, Work
+from flywheel.rollout.cells import Player, Rules, Work, tool_stats
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError, Step, ToolCall
 from flywheel.settings import Home
 from flywheel_tests.conftest import ROOT
@@ -140,7 +140,7 @@ def test_tools_are_counted_by_success() -> None:
         Step(role="tool", tool_name="b", content="yes", is_error=False),
         Step(role="tool", tool_name="a", content="yes"),
     ]
-    assert batch.tool_stats(steps) == {
+    assert tool_stats(steps) == {
         "a": {"count": 1, "success": 1, "failure": 0},
         "b": {"count": 2, "success": 1, "failure": 1},
     }
