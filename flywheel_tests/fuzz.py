@@ -182,7 +182,7 @@ def _event(name: str, said: dict[str, Any]) -> Any:
 
 SPANS = test_otlp.request(
     *(
-        test_otlp.span(attributes, SPAN[:-1] + str(number), TRACE)
+        test_otlp.span(attributes, SPAN[:-1] + str(number), TRACE, droppedAttributesCount=number % 2)
         for number, attributes in enumerate(
             (test_otlp.CURRENT, test_otlp.OF_BEFORE, test_otlp.INFERENCE, test_otlp.VALUES, {"http.route": "/"})
         )

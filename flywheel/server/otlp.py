@@ -5,6 +5,7 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
@@ -31,6 +32,8 @@ from flywheel.server.access import allowed
 from flywheel.server.describing import schema
 from flywheel.server.errors import STATUSES, Failure, Refused
 from flywheel.server.running import Running, running
+
+log = logging.getLogger("flywheel.server")
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 RETRY_S = 2  # after which an exporter comes again to a full disk: SDKs give up after 10 in all
@@ -135,6 +138,13 @@ async def _taken(kind: Kind, request: Request, workspace: str, here: Running) ->
     taken = await run_in_threadpool(_receiver(request, here, workspace).take, kind, data, as_json=as_json)
     at = here.clock()
     events = [Spanned(at=at, span=span, agent=str(span.resource.get("service.name") or "")) for span in taken.spans]
+    log.debug(
+        "otlp %s: %d spans or events kept, %d set aside, %d log records that tell of no model",
+        kind,
+        len(taken.spans),
+        len(taken.refused),
+        taken.passed_over,
+    )
     if events:
         await here.writer(workspace).write(events)
     if taken.refused:

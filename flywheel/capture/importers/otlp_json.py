@@ -121,7 +121,7 @@ def _span(raw: dict[str, Any], resource: dict[str, Any], alone: str) -> Span:
         ended_at=moment(_either(raw, "endTimeUnixNano", "end_time", "endTime")),
         failed=_either(status, "code", "status_code") in (2, "ERROR", "STATUS_CODE_ERROR"),
         error=str(_either(status, "message", "description") or ""),
-        dropped=int(raw.get("droppedAttributesCount") or 0),
+        dropped=_count(raw.get("droppedAttributesCount")),
         resource=resource or (about if isinstance(about, dict) else {}),
     )
 
@@ -177,6 +177,10 @@ def _id(value: Any) -> str:
     """
     text = str(value or "").lower().removeprefix("0x")
     return text if text.strip("0") else ""
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | str) and str(value).isdecimal() else 0
 
 
 def moment(value: Any) -> datetime | None:
