@@ -17,7 +17,8 @@ from flywheel import settings
 from flywheel.capture import workspaces
 from flywheel.capture.journal import Ended, Event, Full
 from flywheel.capture.recorder import Recorder
-from flywheel.capture.shipping import Refused, Server, Shipper, Unreachable, alone, waiting
+from flywheel.capture.sending import Refused, Server, Unreachable
+from flywheel.capture.shipping import Shipper, alone, waiting
 from flywheel.capture.writer import Writer
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home

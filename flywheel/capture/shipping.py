@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import fcntl
-import gzip
-import http.client
 import os
 import random
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
-from urllib.parse import quote, urlsplit
+from typing import BinaryIO
 
 import msgspec
 
 from flywheel import artifacts
 from flywheel.capture import journal, workspaces
-from flywheel.capture.journal import Began, Ended, Said, Told, Whole
-from flywheel.schema import FlywheelError, Outcome, Step, Trajectory, canonical_json
+from flywheel.capture.sending import Kind, Server, Unreachable
+from flywheel.capture.tail import Tail
+from flywheel.schema import FlywheelError, Outcome, Trajectory
 from flywheel.settings import Home
 
 BODY = 4 * 2**20  # bytes that are sent at once, unless one record has more
 RECORDS = 1_000  # and records
-CHUNK = 8 * 2**20  # bytes of a journal that are read at once
-TIMEOUT = 60.0  # seconds that the server may take to answer
-RETRIED = {408, 425, 429, 500, 502, 503, 504}
-
-Kind = Literal["trajectories", "outcomes"]
-
-
-class Unreachable(FlywheelError):
-    """The server cannot take it now. Try again, after `retry_after` seconds where it said so."""
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class Refused(FlywheelError):
-    """The server will not take it, however often it is tried: somebody must look. The spool keeps it."""
 
 
 class Shipped(msgspec.Struct, kw_only=True):
@@ -54,111 +31,6 @@ class Shipped(msgspec.Struct, kw_only=True):
     outcomes: int = 0
     quarantined: int = 0
     journals_removed: int = 0
-
-
-class Server:
-    """A server's routes for what comes into one workspace."""
-
-    def __init__(self, url: str, workspace: str, token: str | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise FlywheelError(f"{url!r} is no server's address; write it as https://flywheel.example.org")
-        self.url, self.workspace, self._token = url.rstrip("/"), workspace, token
-        self._opener = urllib.request.build_opener(_NoRedirect)
-
-    def post(self, kind: Kind, lines: list[bytes]) -> list[dict[str, Any]]:
-        """Send records; returns when the server has them on disk, with those that it set aside.
-
-        Raises:
-            Unreachable: when it did not answer, or asks to come again.
-            Refused: when it answered no.
-        """
-        body = gzip.compress(b"\n".join(lines), 1)
-        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        path = f"/api/v1/workspaces/{quote(self.workspace, safe='')}/{kind}"
-        request = urllib.request.Request(self.url + path, body, headers, method="POST")  # noqa: S310  # checked above
-        try:
-            with self._opener.open(request, timeout=TIMEOUT) as answer:
-                return msgspec.json.decode(answer.read())["quarantined"]
-        except urllib.error.HTTPError as error:
-            with error:
-                said = f"{self.url} answered {error.code}: {_said(error)}"
-                if error.code in RETRIED:
-                    raise Unreachable(said, _retry_after(error)) from None
-            raise Refused(said) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{self.url} cannot be reached: {getattr(error, 'reason', error)}") from error
-        except (msgspec.DecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise Refused(f"{self.url} answers as no flywheel server does; is the address right?") from error
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would make a GET of what is sent: it is an answer like another, and no."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-class Tail:
-    """A journal that is read as it grows: what ended in it, in order, and what goes on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.open: dict[str, tuple[Trajectory, list[Step]]] = {}
-        self.ended: set[str] = set()
-        self.torn: list[bytes] = []
-        self._at = 0
-
-    def records(self, *, dead: bool) -> Iterator[Trajectory | Outcome]:
-        """What ended since it was last asked; of a dead writer's, all there is."""
-        with self.path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < self._at:
-                # What a disk did not take was cut off again: it is read anew, and known by its ids.
-                self._at, self.open = 0, {}
-            file.seek(self._at)
-            while lines := file.readlines(CHUNK):
-                for line in lines:
-                    if not line.endswith(b"\n") and not dead:
-                        return
-                    self._at += len(line)
-                    if line.strip() and not journal.erased(line):
-                        yield from self._event(line)
-
-    def left(self) -> Iterator[Trajectory]:
-        """What a dead writer left without an end, as it stands."""
-        for trajectory, steps in self.open.values():
-            yield msgspec.structs.replace(trajectory, end_state="partial", steps=tuple(steps))
-
-    def _event(self, line: bytes) -> Iterator[Trajectory | Outcome]:
-        try:
-            event = journal.DECODER.decode(line)
-        except journal.UNREADABLE:
-            self.torn.append(line)
-            return
-        if isinstance(event, Whole):
-            self.ended.add(event.trajectory.id)
-            yield event.trajectory
-        elif isinstance(event, Told):
-            yield event.outcome
-        elif isinstance(event, Began):
-            self.open[event.trajectory.id] = (event.trajectory, [])
-        elif isinstance(event, Said | Ended) and event.id in self.open:
-            trajectory, steps = self.open[event.id]
-            about = event.about | ({"error": event.error} if isinstance(event, Ended) and event.error else {})
-            if about:
-                metadata = canonical_json({**msgspec.json.decode(trajectory.metadata), **about})
-                trajectory = msgspec.structs.replace(trajectory, metadata=metadata)
-            if isinstance(event, Said):
-                steps.append(event.step)
-                self.open[event.id] = (msgspec.structs.replace(trajectory, arrived_at=event.at), steps)
-                return
-            del self.open[event.id]
-            self.ended.add(event.id)
-            yield msgspec.structs.replace(trajectory, end_state=event.state, arrived_at=event.at, steps=tuple(steps))
-        else:
-            self.torn.append(line)
 
 
 class Shipper:
@@ -317,22 +189,3 @@ def ship_for(
             told(f"{error}; it is tried again in {wait:.0f} s")
             time.sleep(wait)
             pause = min(60.0, 2 * pause)
-
-
-def _said(error: urllib.error.HTTPError) -> str:
-    """What a server said of an error, shortly."""
-    try:
-        return msgspec.json.decode(error.read(10_000))["error"]["message"]
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, http.client.HTTPException, UnicodeDecodeError):
-        return str(error.reason)
-
-
-def _retry_after(error: urllib.error.HTTPError) -> float | None:
-    """Seconds that a server asks to wait, by RFC 9110: as a number, or as a date."""
-    text = error.headers.get("Retry-After", "")
-    if text.strip().isdigit():
-        return float(text)
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.capture import Recorder, journal, workspaces
-from flywheel.capture.shipping import Kind, Server, Shipper, Unreachable
+from flywheel.capture.sending import Kind, Server, Unreachable
+from flywheel.capture.shipping import Shipper
 from flywheel.settings import Home
 
 

@@ -21,11 +21,12 @@ from typing import Any
 import pytest
 
 from flywheel import warehouse
-from flywheel.capture import Recorder, access, journal, remote, shipping
+from flywheel.capture import Recorder, access, journal, remote, shipping, tail
 from flywheel.capture.journal import Full
 from flywheel.capture.remote import RemoteRecorder
+from flywheel.capture.sending import Server, Unreachable
 from flywheel.capture.settle import settle
-from flywheel.capture.shipping import Server, Shipper, Unreachable, ship
+from flywheel.capture.shipping import Shipper, ship
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 from flywheel_tests.conftest import ROOT
@@ -202,7 +203,7 @@ def test_an_acknowledgement_that_got_lost_costs_nothing_but_a_repetition(tmp_pat
 
 def test_large_spools_go_in_parts(desk: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipping, "BODY", 1_000)
-    monkeypatch.setattr(shipping, "CHUNK", 700)
+    monkeypatch.setattr(tail, "CHUNK", 700)
     with closing(Recorder(desk, "desk", agent="bot")) as recorder:
         for number in range(10):
             with recorder.trajectory(task_id="1", id=f"t-{number}") as t:

@@ -1,0 +1,75 @@
+"""Tails: journals that are read as they grow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from flywheel.capture import journal
+from flywheel.capture.journal import Began, Ended, Said, Told, Whole
+from flywheel.schema import Outcome, Step, Trajectory, canonical_json
+
+CHUNK = 8 * 2**20  # bytes that are read at once
+
+
+class Tail:
+    """A journal that is read as it grows: what ended in it, in order, and what goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.open: dict[str, tuple[Trajectory, list[Step]]] = {}
+        self.ended: set[str] = set()
+        self.torn: list[bytes] = []
+        self._at = 0
+
+    def records(self, *, dead: bool) -> Iterator[Trajectory | Outcome]:
+        """What ended since it was last asked; of a dead writer's, all there is."""
+        with self.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < self._at:
+                # What a disk did not take was cut off again: it is read anew, and known by its ids.
+                self._at, self.open = 0, {}
+            file.seek(self._at)
+            while lines := file.readlines(CHUNK):
+                for line in lines:
+                    if not line.endswith(b"\n") and not dead:
+                        return
+                    self._at += len(line)
+                    if line.strip() and not journal.erased(line):
+                        yield from self._event(line)
+
+    def left(self) -> Iterator[Trajectory]:
+        """What a dead writer left without an end, as it stands."""
+        for trajectory, steps in self.open.values():
+            yield msgspec.structs.replace(trajectory, end_state="partial", steps=tuple(steps))
+
+    def _event(self, line: bytes) -> Iterator[Trajectory | Outcome]:
+        try:
+            event = journal.DECODER.decode(line)
+        except journal.UNREADABLE:
+            self.torn.append(line)
+            return
+        if isinstance(event, Whole):
+            self.ended.add(event.trajectory.id)
+            yield event.trajectory
+        elif isinstance(event, Told):
+            yield event.outcome
+        elif isinstance(event, Began):
+            self.open[event.trajectory.id] = (event.trajectory, [])
+        elif isinstance(event, Said | Ended) and event.id in self.open:
+            trajectory, steps = self.open[event.id]
+            about = event.about | ({"error": event.error} if isinstance(event, Ended) and event.error else {})
+            if about:
+                metadata = canonical_json({**msgspec.json.decode(trajectory.metadata), **about})
+                trajectory = msgspec.structs.replace(trajectory, metadata=metadata)
+            if isinstance(event, Said):
+                steps.append(event.step)
+                self.open[event.id] = (msgspec.structs.replace(trajectory, arrived_at=event.at), steps)
+                return
+            del self.open[event.id]
+            self.ended.add(event.id)
+            yield msgspec.structs.replace(trajectory, end_state=event.state, arrived_at=event.at, steps=tuple(steps))
+        else:
+            self.torn.append(line)
