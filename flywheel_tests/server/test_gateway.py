@@ -147,6 +147,28 @@ def test_keys_go_to_the_upstream_and_nowhere_else(desk: Home, through: Through, 
         assert not any(key.encode() in data for key in keys), path
 
 
+@pytest.mark.parametrize("path", BODIES)
+def test_a_secret_in_two_pieces_of_a_stream_is_not_written(
+    desk: Home, through: Through, path: str, tmp_path: Path
+) -> None:
+    secret = "ghp_" + "0aZ9" * 9
+    arguments = json.dumps({"token": secret})
+    say = Say(
+        text=f"It is {secret} {'-' * 40}", thought=f"Not to tell: {secret}", calls=(("call_1", "log_in", arguments),)
+    )
+    base = through(Upstream(say, extra={"prompt_token_ids": [1], "token_ids": [2]}))
+
+    answer = httpx.post(f"{base}/{path}", json=BODIES[path] | {"stream": True})
+
+    if path != "responses":  # which says all of it once more
+        assert secret.encode() not in answer.content
+    (exchange,) = exchanges(desk)
+    assert exchange.answers[0][0]["content"].startswith("It is <")
+    assert "token_ids" not in exchange.details[0]
+    for written in tmp_path.rglob("*"):
+        assert not written.is_file() or secret.encode() not in written.read_bytes(), written
+
+
 def test_errors_are_passed_on_and_captured_as_failures(desk: Home, through: Through) -> None:
     error = {"type": "rate_limit_error", "message": "Slow down, jane@example.com"}
     upstream = Upstream(Fail(status=429, error=error, headers={"retry-after": "7"}), Say(text="Now."))
