@@ -1,4 +1,4 @@
-"""The page on the server is tried as it stands: its commands against a server, its table of settings against the code."""
+"""The page on the server is tried as it stands: its commands against a server, its settings against the code."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flywheel_tests.conftest import ROOT
 from flywheel_tests.server.conftest import serving
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
+UNTIL = 'until curl -s "$API/support/trajectories/run-1" | grep -q task_id; do sleep 0.1; done'
 BLOCKS = re.findall(r"^```\n(.*?)^```", PAGE, re.S | re.M)
 
 
@@ -23,9 +24,7 @@ def test_what_is_sent_can_be_read(home: Home, tmp_path: Path) -> None:
     reading = next(block for block in BLOCKS if "sleep 31" in block)
 
     def run(script: str, base: str) -> list[str]:
-        script = (
-            script.replace("http://127.0.0.1:8787", base).replace("sleep 31", "sleep 0.5").replace("curl", "echo; curl")
-        )
+        script = script.replace("curl", "echo; curl").replace("sleep 31", UNTIL).replace("http://127.0.0.1:8787", base)
         ended = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=True)
         return [line for line in ended.stdout.splitlines() if line]
 
