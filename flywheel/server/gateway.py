@@ -34,11 +34,11 @@ log = logging.getLogger("flywheel.server")
 
 LONGEST_NAME = 200  # characters
 TELLING = {
-    "x-flywheel-task": "task_id",
-    "x-flywheel-task-group": "task_group",
-    "x-flywheel-task-type": "task_type",
-    "x-flywheel-agent": "agent",
-    "x-flywheel-agent-version": "agent_version",
+    b"x-flywheel-task": "task_id",
+    b"x-flywheel-task-group": "task_group",
+    b"x-flywheel-task-type": "task_type",
+    b"x-flywheel-agent": "agent",
+    b"x-flywheel-agent-version": "agent_version",
 }
 Keep = Callable[[str], Awaitable[None]]  # a call, with what broke it off
 LONG = 2**16  # bytes of a request and its answer
@@ -268,8 +268,9 @@ def _champion(state: State, server: Running) -> Upstream:
 
 def _named(incoming: Incoming, trajectory: str) -> Named:
     """What the client says beside the call."""
-    about = {field: incoming.headers[name] for name, field in TELLING.items() if incoming.headers.get(name)}
-    trajectory = trajectory or incoming.headers.get("x-flywheel-trajectory", "")
+    said = {name: upstreams.text(value) for name, value in incoming.headers.raw if name.startswith(upstreams.OURS)}
+    about = {field: said[name] for name, field in TELLING.items() if said.get(name)}
+    trajectory = trajectory or said.get(b"x-flywheel-trajectory", "")
     if any(len(name) > LONGEST_NAME for name in (trajectory, *about.values())):
         raise Refused(400, f"a name in a header X-Flywheel-... or in the path has at most {LONGEST_NAME} characters")
     return Named(trajectory=trajectory, about=about)

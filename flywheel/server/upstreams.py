@@ -74,7 +74,7 @@ class Remote:
 
     async def ask(self, asking: Asking) -> Reply:
         """Pass a request on."""
-        headers = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in asking.headers)
+        headers = CIMultiDict((name.decode("latin-1"), text(value)) for name, value in asking.headers)
         try:
             response = await self._session.request(
                 asking.method,
@@ -119,6 +119,14 @@ class _Answer:
 
     def close(self) -> None:
         self._response.close()
+
+
+def text(value: bytes) -> str:
+    """A header as text: as UTF-8, which is how it will be written again, where it is that."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def passed(headers: Headers | tuple[tuple[bytes, bytes], ...], *, answer: bool = False) -> Headers:

@@ -96,6 +96,7 @@ def test_the_path_the_query_and_the_headers_are_passed_on_but_ours_are_not(desk:
         "Authorization": "Bearer sk-live-1",
         "X-Api-Key": "key-2",
         "OpenAI-Beta": "x=1",
+        "X-Title": "Zoë".encode(),
         "Accept-Encoding": "gzip",
         "Connection": "X-Hop",
         "X-Hop": "1",
@@ -111,6 +112,7 @@ def test_the_path_the_query_and_the_headers_are_passed_on_but_ours_are_not(desk:
     assert sent["authorization"] == "Bearer sk-live-1"
     assert sent["x-api-key"] == "key-2"
     assert sent["openai-beta"] == "x=1"
+    assert sent["x-title"].encode("latin-1").decode() == "Zoë"
     assert sent["accept-encoding"] == "identity"
     assert sent["host"] in upstream.url
     assert "x-hop" not in sent
@@ -255,8 +257,8 @@ def test_a_client_that_goes_away_before_the_answer_begins(desk: Home, through: T
 
 def test_a_call_is_named_by_its_path_or_its_headers(desk: Home, through: Through) -> None:
     base = through(Upstream())
-    named = base.replace("/v1", "/t/run-7/v1")
-    headers = {"X-Flywheel-Trajectory": "run-8", "X-Flywheel-Task": "fix-1", "X-Flywheel-Agent": "coder"}
+    named = base.replace("/v1", "/t/Zo%C3%AB-7/v1")
+    headers = {"X-Flywheel-Trajectory": "Zoë-8".encode(), "X-Flywheel-Task": b"fix-1", "X-Flywheel-Agent": b"coder"}
 
     httpx.post(f"{named}/chat/completions", json=CHAT)
     httpx.post(f"{base}/chat/completions", json=CHAT, headers=headers)
@@ -264,8 +266,8 @@ def test_a_call_is_named_by_its_path_or_its_headers(desk: Home, through: Through
     too_long = httpx.post(f"{base}/chat/completions", json=CHAT, headers={"X-Flywheel-Task": "x" * 201})
 
     first, second, third = exchanges(desk)
-    assert (first.thread, first.named) == ("run-7", True)
-    assert (second.thread, second.about["task_id"], second.about["agent"]) == ("run-8", "fix-1", "coder")
+    assert (first.thread, first.named) == ("Zoë-7", True)
+    assert (second.thread, second.about["task_id"], second.about["agent"]) == ("Zoë-8", "fix-1", "coder")
     assert (third.thread, third.named) == (third.id, False)
     assert too_long.status_code == 400
 
