@@ -120,7 +120,7 @@ def hear(home: Home, workspace: str, event: str, payload: Any, now: datetime) ->
         )
         for fact in facts
     ]
-    return Heard(outcomes=outcomes, ignored=ignored)
+    return Heard(outcomes=outcomes, ignored=clean.text(ignored))
 
 
 class Fact(msgspec.Struct, frozen=True):

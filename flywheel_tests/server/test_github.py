@@ -3,16 +3,22 @@
 import hashlib
 import hmac
 import json
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flywheel import warehouse
-from flywheel.capture import github
+from flywheel.capture import github, workspaces
 from flywheel.capture.changes import changes, pull_name
 from flywheel.capture.settle import settle
 from flywheel.schema import OUTCOMES, FlywheelError
@@ -235,3 +241,34 @@ def test_no_secret_of_a_pull_request_is_kept(deliver: Deliver, desk: Home) -> No
     kept = b"".join(path.read_bytes() for path in desk.root.rglob("*") if path.is_file())
     assert b"ann@x.org" not in kept
     assert b"t-1" in kept
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=[]), max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+PULL_FIELDS = ("number", "title", "body", "merged", "merged_at", "closed_at", "updated_at", "merge_commit_sha")
+
+
+@settings(max_examples=100)
+@given(
+    st.dictionaries(st.sampled_from(PULL_FIELDS), JSON),
+    st.sampled_from(["closed", "reopened", "opened", "\ud800"]),
+    st.sampled_from(["t-1", "\udcff", "é"]),
+    JSON,
+)
+def test_whatever_is_signed_is_told_or_refused(fields: dict[str, Any], action: str, id: str, other: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        workspaces.create(home, "desk")
+        payload = pull_request(3, action, f"Flywheel-Trajectory: {id}\nReverts #2")
+        payload["pull_request"] |= fields
+        for event, sent in (("pull_request", payload), ("pull_request", other), ("push", other)):
+            with suppress(FlywheelError):
+                heard = github.hear(home, "desk", event, sent, LATER)
+                assert msgspec.json.encode(heard)
