@@ -19,7 +19,8 @@ from flywheel.schema import FlywheelError, Trajectory, stable_id
 # How long a thread is quiet before it is taken to be over, unless somebody says so.
 IDLE = timedelta(minutes=15)
 
-UNMADE = (ValueError, TypeError, OverflowError, RecursionError, FlywheelError)  # what a malformed message raises
+# What a malformed message raises.
+UNMADE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, FlywheelError)
 
 
 class Bad(msgspec.Struct, frozen=True):
@@ -130,26 +131,30 @@ class Gathering:
             self._found.stored.update(dict.fromkeys(msgspec.json.decode(metadata).get("exchanges") or (), id))
 
     def _store_thread(self, thread: Thread) -> None:
+        rows: list[Trajectory] = []
         try:
-            self._take(trajectories.of_thread(thread, self._workspace, self._found.stored, self._taken))
+            rows = trajectories.of_thread(thread, self._workspace, self._found.stored, self._taken)
         except UNMADE as error:
-            self._found.bad.extend(Bad(node.held.place, str(error)) for node in thread.nodes)
+            self._found.bad.extend(Bad(node.held.place, _why(error)) for node in thread.nodes)
+        self._take(rows)
         for id in _answers(thread):
             self._found.stored.setdefault(id, "")
         for node in thread.nodes:
             node.drop()
 
     def _store_trace(self, parts: list[HeldSpan], whole: Trace | Exception) -> None:
+        rows: list[Trajectory] = []
         try:
             if isinstance(whole, Exception):
                 raise whole
             at = max(part.at for part in parts)
-            self._take(trajectories.of_trace(whole, at, self._workspace, self._found.stored, self._taken))
+            rows = trajectories.of_trace(whole, at, self._workspace, self._found.stored, self._taken)
             bad = [f"span {name}: {error}" for name, error in whole.bad]
             if whole.models and not whole.conversations and not bad:
                 bad = ["its calls of a model tell of no messages: was the capture of content switched on?"]
         except UNMADE as error:
-            bad = [str(error)]
+            bad = [_why(error)]
+        self._take(rows)
         first = parts[0]
         self._found.bad.extend(Bad(first.place, f"trace {first.trace}: {error}") for error in bad)
         self._found.stored.update(dict.fromkeys(map(_key, parts), ""))
@@ -160,6 +165,10 @@ class Gathering:
             self._found.rows.append(kept)
             self._found.stored.update(dict.fromkeys(msgspec.json.decode(row.metadata)["exchanges"], row.id))
             self._taken.add(row.id)
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError | FlywheelError) else f"malformed: {error!r}"
 
 
 def _answers(thread: Thread) -> list[str]:

@@ -235,7 +235,10 @@ def _set_aside(pages: Sequence[Pages], workspace: str, at: datetime) -> list[Qua
     rows: list[Quarantined] = []
     for page in pages:
         if page.torn:
-            artifacts.write_bytes(page.path.with_suffix(".torn"), b"".join(line.data + b"\n" for line in page.torn))
+            aside = page.path.with_suffix(".torn")
+            before = aside.read_bytes().split(b"\n")[:-1] if aside.exists() else []
+            lines = dict.fromkeys([*before, *(line.data for line in page.torn)])
+            artifacts.write_bytes(aside, b"".join(line + b"\n" for line in lines))
         rows += [
             Quarantined(
                 workspace=workspace,

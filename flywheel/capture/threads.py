@@ -70,6 +70,7 @@ class Threads:
         """
         seed = canonical_json([exchange.thread]).encode() if exchange.named else b""
         chain = digests(exchange.messages, seed)
+        ends = [digests(answer, chain[-1] if chain else seed)[-1:] for answer in exchange.answers]
         file, at, tip = self._found(chain)
         clean, states = self._redacted(exchange, at, tip)
         try:
@@ -84,8 +85,6 @@ class Threads:
             if error := done.exception():
                 future.set_exception(error)
                 return
-            before = chain[-1] if chain else seed
-            ends = [digests(answer, before)[-1:] for answer in exchange.answers]
             self._remember(done.result(), clean, ends, states)
             future.set_result(clean)
 
@@ -99,9 +98,7 @@ class Threads:
     def _found(self, chain: list[bytes]) -> tuple[str, int, Tip | None]:
         """The journal, how many of the messages an end in it has, and the end."""
         with self._lock:
-            if self._file != self._writer.file:
-                self._file, self._size = self._writer.file, 0
-                self._tips.clear()
+            self._follow(self._writer.file)
             for at in range(len(chain), 0, -1):
                 if tip := self._tips.get(chain[at - 1]):
                     self._tips.move_to_end(chain[at - 1])
@@ -110,8 +107,9 @@ class Threads:
 
     def _remember(self, file: str, clean: Exchange, ends: list[list[bytes]], states: list[State]) -> None:
         with self._lock:
-            if file != self._file:
+            if file != self._writer.file:
                 return
+            self._follow(file)
             for choice, (end, state) in enumerate(zip(ends, states, strict=True)):
                 for digest in end:
                     self._forget(digest)
@@ -119,6 +117,12 @@ class Threads:
                     self._size += state.size
             while len(self._tips) > TIPS or self._size > KEPT:
                 self._forget(next(iter(self._tips)))
+
+    def _follow(self, file: str) -> None:
+        """Know nothing of another journal than the one that is written."""
+        if self._file != file:
+            self._file, self._size = file, 0
+            self._tips.clear()
 
     def _forget(self, digest: bytes) -> None:
         if tip := self._tips.pop(digest, None):

@@ -224,11 +224,18 @@ def test_what_no_trajectory_can_be_made_of_is_set_aside(captured: Captured) -> N
     captured("a", [{"role": "nobody", "content": "1"}], bot("2"))
     captured("b", [user("1")], bot("2"))
     assert captured.settle().quarantined == 1
+    captured("c", [{"content": "no role"}], bot("2"))
+    assert captured.settle().quarantined == 1
     captured.writer.close()
     assert captured.settle().journals_removed == 1
     assert list(stored(captured.home)) == ["b"]
-    [row] = warehouse.read(captured.home.quarantine, QUARANTINE, "desk").to_pylist()
-    assert "nobody" in row["error"] and row["line"] == 1
+    bad = warehouse.read(captured.home.quarantine, QUARANTINE, "desk").sort_by("line").to_pylist()
+    assert [(row["line"], "nobody" in row["error"], "role" in row["error"]) for row in bad] == [
+        (1, True, True),
+        (3, False, True),
+    ]
+    [aside] = (captured.home.journals / "desk").glob("*.torn")
+    assert b"nobody" in aside.read_bytes() and b"no role" in aside.read_bytes()
 
 
 def span(id: str, *messages: Message, trace: str = "5" * 32, parent: str | None = None) -> Span:

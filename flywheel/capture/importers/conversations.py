@@ -192,14 +192,20 @@ def digests(messages: Iterable[dialects.Message], before: bytes = b"") -> list[b
 
 
 def _key(message: dialects.Message) -> bytes:
-    """What makes two messages one: who said and did what. Ids, names and thoughts are not repeated faithfully."""
-    calls = [c["function"] for c in message.get("tool_calls") or ()]
-    if message.get("function_call"):
-        calls.append(message["function_call"])
-    role = chat.ROLES.get(message["role"], message["role"])
-    done = [(c["name"], dialects.decoded(c.get("arguments"))) for c in calls]
-    said = [role, message.get("content") or "", done]
+    """What makes two messages one: who said and did what. Ids, names and thoughts are not repeated faithfully.
+
+    One that is malformed is what it is: it is told where steps are made of it.
+    """
+    said: Any = message
     try:
+        calls = [c["function"] for c in message.get("tool_calls") or ()]
+        if message.get("function_call"):
+            calls.append(message["function_call"])
+        role = chat.ROLES.get(message["role"], message["role"])
+        done = [(c["name"], dialects.decoded(c.get("arguments"))) for c in calls]
+        said = [role, message.get("content") or "", done]
         return msgspec.json.encode(said, order="sorted")
     except UnicodeEncodeError:
         return canonical_json(said).encode("utf-8", "surrogatepass")
+    except (LookupError, TypeError, AttributeError, RecursionError):
+        return b"malformed" + repr(message).encode("utf-8", "surrogatepass")
