@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 
 from flywheel.capture.redaction import policy as policies
-from flywheel.capture.redaction.credentials import NAMED, NO_SECRET
+from flywheel.capture.redaction.credentials import is_named
 from flywheel.capture.redaction.detector import detector
 from flywheel.capture.redaction.policy import DEFAULT, Policy
 from flywheel.schema import Outcome, Step, ToolCall, Trajectory, canonical_json
@@ -199,7 +199,7 @@ class Redactor:
     def _value(self, value: str, key: str, number: bool = False) -> str | None:
         """A value of JSON without secrets; None where it is dropped."""
         try:
-            if NAMED.match(key) and not NO_SECRET.match(value) and self._policy.action("PASSWORD") != "off":
+            if is_named(key, value) and self._policy.action("PASSWORD") != "off":
                 if self._detector.placeholder.fullmatch(value):
                     return value
                 if not number or len(value) >= 4:

@@ -115,6 +115,12 @@ def test_one_value_has_one_placeholder_throughout_a_trajectory() -> None:
         ('{"broken": "ann@x.org"', '{"broken": "<EMAIL>"'),
         ('{"broken": "ann\\u0040x.org", "to": "eve\\u0040x.org', '{"broken": "<EMAIL>", "to": "<EMAIL_2>'),
         ('{"ssn": 536228145, "n": 536228145}', '{"ssn": "<SSN>", "n": "<SSN>"}'),
+        (
+            '{"openaiApiKey": "summer", "Authorization": "abc"}',
+            '{"openaiApiKey": "<PASSWORD>", "Authorization": "<PASSWORD>"}',
+        ),
+        ('{"token": "Paris", "logprob": -0.5}, "next', '{"token": "Paris", "logprob": -0.5}, "next'),
+        ('{"token": "a1b2c3d4e5f6", "max_tokens": 4096}', '{"token": "<PASSWORD>", "max_tokens": 4096}'),
         ('{"pin_code": 1, "password": 12345}', '{"pin_code": 1, "password": "<PASSWORD>"}'),
         ('{"phone": "0612345678", "id": "0612345679"}', '{"phone": "<PHONE>", "id": "0612345679"}'),
         ('{"ann@x.org": 1, "eve@x.org": 2}', '{"<EMAIL>": 1, "<EMAIL_2>": 2}'),

@@ -58,16 +58,29 @@ SHAPES = (
 
 NAMES = (
     r"(?:password|passwd|pwd|passphrase|passcode|(?:api|access|secret|private|auth|signing|encryption|account)"
-    r"[ _-]?(?:key|token)|secret[ _-]?access[ _-]?key|client[ _-]?secret|refresh[ _-]?token|(?<![a-z])(?:token|secret))"
+    r"[ _-]?(?:key|token)|secret[ _-]?access[ _-]?key|client[ _-]?secret|refresh[ _-]?token)"
 )
-# Keys of JSON whose values are secrets, whatever they look like.
-NAMED = re.compile(rf"(?i)(?:.*[^a-z])?(?:{NAMES}|authorization|x-api-key)\Z")
+# Everyday words: tokens of a text, the secret of a good cake.
+WORDS = r"(?<![a-z])(?:token|secret)"
+# Keys of JSON whose values are secrets, whatever they look like; and those whose are, when a machine made them.
+NAMED = re.compile(rf"(?i).*(?:{NAMES}|authorization)\Z")
+PERHAPS = re.compile(rf"(?i).*{WORDS}\Z")
 # Words that stand where a secret would, and are none.
 NO_SECRET = re.compile(
     r"(?i)(?:none|null|nil|true|false|string|str|int|text|required|optional|hidden|redacted|empty|example|changeme"
     r"|undefined|unknown|n/a|\W*|[x*.]+)\Z"
 )
-LOOK = r"(?i)passw|pwd|passphrase|passcode|key|token|secret"
+LOOK = r"(?i)passw|pwd|passphrase|passcode|key|token|secret|authorization"
+
+
+def is_named(key: str, value: str) -> bool:
+    """Whether the value of a key of JSON is a secret by its name."""
+    named = bool(NAMED.match(key)) or (bool(PERHAPS.match(key)) and _is_made(value))
+    return named and not NO_SECRET.match(value)
+
+
+def _is_made(value: str) -> bool:
+    return len(value) >= 12 and any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
 
 
 def _is_secret(match: re.Match[str]) -> bool:
@@ -79,7 +92,7 @@ def _is_secret(match: re.Match[str]) -> bool:
     if NO_SECRET.match(value):
         return False
     if match["name"].lower() in ("token", "secret"):
-        return len(value) >= 12 and any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
+        return _is_made(value)
     return match["sign"] == "=" or not value.isalpha()
 
 
@@ -151,7 +164,7 @@ SPOKEN = (
         look=LOOK,
         group="value",
         pattern=re.compile(
-            rf"(?i)(?<![a-z])(?P<name>{NAMES}){QUOTE}\s*(?P<sign>:?=|:|\bis\b:?)\s*{QUOTE}"
+            rf"(?i)(?<![a-z])(?P<name>{NAMES}|{WORDS}){QUOTE}\s*(?P<sign>:?=|:|\bis\b:?)\s*{QUOTE}"
             r"(?![\w.]+[(\[])(?P<value>[^\s\"'<>$({\[,;&\\]{4,})"
         ),
         valid=_is_secret,
