@@ -170,6 +170,7 @@ def test_what_cannot_be_written_as_json_is_refused_and_disturbs_nobody(desk: Hom
     assert list(on_disk(desk).values()) == [["a"]]
 
 
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe:UserWarning")  # which other tests have imported
 def test_a_fork_writes_to_a_journal_of_its_own(desk: Home) -> None:
     writing = Writer(desk, "desk")
     parent = writing.put(told("parent")).result(5)
@@ -190,6 +191,7 @@ def test_a_fork_writes_to_a_journal_of_its_own(desk: Home) -> None:
     assert list(found.values()) == [["child"]]
 
 
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe:UserWarning")  # which other tests have imported
 def test_a_fork_does_not_keep_its_parents_journal(desk: Home) -> None:
     writing = Writer(desk, "desk")
     name = writing.put(told("parent")).result(5)
