@@ -10,7 +10,7 @@ import pytest
 from flywheel import warehouse
 from flywheel.capture import workspaces
 from flywheel.capture.ingest import FileReport, ingest
-from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError, Trajectory, canonical_json, trajectory_of
+from flywheel.schema import OUTCOMES, TRAJECTORIES, Trajectory, canonical_json, trajectory_of
 from flywheel.settings import Home
 
 
@@ -174,9 +174,15 @@ def test_openinference(home: Home, shared_data: Path) -> None:
     assert {t.end_state for t in stored(home)} == {"completed"}
 
 
-@pytest.mark.parametrize("folder", ["openllmetry"])
-def test_formats_that_are_not_known_are_told_and_nothing_is_stored(home: Home, shared_data: Path, folder: str) -> None:
-    workspaces.create(home, "real")
-    with pytest.raises(FlywheelError, match="of no known format"):
-        ingest(home, [shared_data / folder], "real")
-    assert not home.captures.exists()
+def test_openllmetry(home: Home, shared_data: Path) -> None:
+    total = bring_in(home, shared_data / "openllmetry")["total"]
+    # Twice an agent's SDK reported to its tracing: a call, but none of a model.
+    assert (total.format, total.added, total.quarantined, total.outcomes) == ("", 7, 2, 0)
+    assert {t.provider for t in stored(home)} == {"openai", "anthropic"}
+
+
+def test_what_stands_beside_traces_is_set_aside(home: Home, shared_data: Path) -> None:
+    reports = bring_in(home, shared_data / "langfuse")
+    expected = {name: report for name, report in reports.items() if name.endswith(".chatml.json")}
+    assert all(report.quarantined == 1 and "of no known format" in report.error for report in expected.values())
+    assert (len(expected), reports["total"].added, reports["total"].quarantined) == (3, 3, 3)
