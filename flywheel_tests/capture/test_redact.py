@@ -117,7 +117,7 @@ def test_one_value_has_one_placeholder_throughout_a_trajectory() -> None:
         ('{"ssn": 536228145, "n": 536228145}', '{"ssn": "<SSN>", "n": "<SSN>"}'),
         (
             '{"openaiApiKey": "summer", "Authorization": "abc"}',
-            '{"openaiApiKey": "<PASSWORD>", "Authorization": "<PASSWORD>"}',
+            '{"openaiApiKey": "<PASSWORD>", "Authorization": "<PASSWORD_2>"}',
         ),
         ('{"token": "Paris", "logprob": -0.5}, "next', '{"token": "Paris", "logprob": -0.5}, "next'),
         ('{"token": "a1b2c3d4e5f6", "max_tokens": 4096}', '{"token": "<PASSWORD>", "max_tokens": 4096}'),
