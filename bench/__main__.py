@@ -26,6 +26,7 @@ BENCHMARKS = (
     "whole",
     "search",
     "waiting",
+    "redaction",
     "soak",
     "capture",
     "gateway",
