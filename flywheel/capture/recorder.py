@@ -239,6 +239,10 @@ class Recorder:
         """Have events written, to that journal alone where one is named."""
         return writer.put(events, into=file)
 
+    def old(self, writer: Writer) -> bool:
+        """Whether what begins now goes to another journal than this writer's."""
+        return writer.old
+
     def wait(self, written: Future[str]) -> None:
         """Return when it is on disk; within a batch, at once."""
         with self._mine():
@@ -317,7 +321,7 @@ class Recorder:
 
     def _writing(self) -> Writer:
         """The writer of what begins now."""
-        if self._writer is None or self._writer.old:
+        if self._writer is None or self.old(self._writer):
             self._writer = Writer(self._home, self._workspace, rotating=False)
             self._writers.add(self._writer)
         return self._writer
@@ -327,7 +331,7 @@ class Recorder:
         if self._batches:
             return
         for writer in self._writers - set(self._open.values()):
-            if writer is not self._writer or writer.old:
+            if writer is not self._writer or self.old(writer):
                 self._writers.discard(writer)
                 if writer is self._writer:
                     self._writer = None

@@ -29,6 +29,9 @@ log = logging.getLogger("flywheel")
 EVERY = 1.0
 LONGEST = 60.0
 
+# Journals that a spool has room for, at least: what is shipped gives room again, one at a time.
+PARTS = 8
+
 # Seconds that a process waits at its end for a server that has taken all so far.
 AT_EXIT = 5.0
 
@@ -70,6 +73,10 @@ class RemoteRecorder(Recorder):
                 f"{self.shipping.trouble or 'the server takes it more slowly than it comes'}"
             )
         return super().put(writer, events, file)
+
+    def old(self, writer: Writer) -> bool:
+        """Whether what begins now goes to another journal: one leaves the spool only when nobody writes to it."""
+        return writer.old or writer.size > self.bound // PARTS
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until all that has ended by now is at the server; false when it was not after `timeout` seconds."""

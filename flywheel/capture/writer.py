@@ -58,6 +58,11 @@ class Writer:
         return f"{self._name}.jsonl"
 
     @property
+    def size(self) -> int:
+        """Bytes of its journal, those included that wait to be written."""
+        return self._size
+
+    @property
     def old(self) -> bool:
         """Whether its journal has grown so large or so old that it should give way to a new one."""
         return self._size > journal.ROTATE or time.monotonic() - self._began > ROTATE_AGE

@@ -253,6 +253,18 @@ def test_a_full_spool_says_so_and_lets_what_has_begun_end(remotely: Recording) -
     assert t.ended
 
 
+def test_a_small_spool_takes_any_number_of_records_while_the_server_does(remotely: Recording) -> None:
+    with closing(Answers()) as server:
+        recorder = remotely(server.url, bound=20_000)
+        for number in range(60):
+            with recorder.trajectory(task_id="1", id=f"t-{number}") as t:
+                t.step(role="user", content="x" * 500)
+            if number % 5 == 0:
+                assert recorder.flush(10)
+        assert recorder.flush(10)
+        assert {record["id"] for _, record in server.sent} == {f"t-{number}" for number in range(60)}
+
+
 def test_a_script_that_ends_has_shipped_what_it_recorded(live: Live, desk: Home, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom flywheel.capture import Recorder\n"
