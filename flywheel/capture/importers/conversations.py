@@ -207,5 +207,7 @@ def _key(message: dialects.Message) -> bytes:
         return msgspec.json.encode(said, order="sorted")
     except UnicodeEncodeError:
         return canonical_json(said).encode("utf-8", "surrogatepass")
-    except (LookupError, TypeError, AttributeError, RecursionError):
+    except (LookupError, TypeError, AttributeError):
         return b"malformed" + repr(message).encode("utf-8", "surrogatepass")
+    except RecursionError:
+        return b"too deep"
