@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 from starlette.datastructures import State
-from starlette.requests import ClientDisconnect
 from starlette.requests import Request as Incoming
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -24,13 +20,10 @@ from flywheel.capture.gateway.remembered import Remembered
 from flywheel.capture.journal import Closed, Full
 from flywheel.capture.redact import redactor
 from flywheel.capture.threads import Threads
-from flywheel.schema import FlywheelError
-from flywheel.server import access, upstreams
+from flywheel.server import access, passing, upstreams
 from flywheel.server.errors import Refused
 from flywheel.server.running import Running, running
-from flywheel.server.upstreams import Asking, Away, Remote, Reply, Upstream
-
-log = logging.getLogger("flywheel.server")
+from flywheel.server.upstreams import Asking, Remote, Upstream
 
 LONGEST_NAME = 200  # characters
 TELLING = {
@@ -40,7 +33,6 @@ TELLING = {
     b"x-flywheel-agent": "agent",
     b"x-flywheel-agent-version": "agent_version",
 }
-Keep = Callable[[str], Awaitable[None]]  # a call, with what broke it off
 LONG = 2**16  # bytes of a request and its answer
 ROOM = 16 * 2**20  # bytes that are free on the disk when a call is passed on
 
@@ -86,16 +78,16 @@ class Gateway:
         if scope["query_string"]:
             target = f"{target}?{scope['query_string'].decode('latin-1')}"
         asking = Asking(scope["method"], target, passed, body)
-        way = Way(receive, send)
+        way = passing.Way(receive, send)
         if api is None:
-            await _pass(upstream, asking, way)
+            await passing.passed(upstream, asking, way)
             return
         _room(server)
         named = _named(incoming, scope["path_params"].get("trajectory", ""))
         request = Request(api=api, body=body, upstream=upstream.url, named=named, at=server.clock())
         call = Call(request, bound=server.config.body_bytes, clock=server.clock)
         kept = await _kept(scope["app"].state, server, workspace)
-        await _capture(upstream, asking, way, call, partial(kept.keep, call))
+        await passing.captured(upstream, asking, way, call, partial(kept.keep, call))
 
 
 async def _kept(state: State, server: Running, workspace: str) -> Kept:
@@ -108,134 +100,6 @@ async def _kept(state: State, server: Running, workspace: str) -> Kept:
     except Exception:
         every.pop(workspace, None)  # the next call tries again
         raise
-
-
-async def _capture(upstream: Upstream, asking: Asking, way: Way, call: Call, keep: Keep) -> None:
-    """Pass an answer on; its end comes when the call is on disk.
-
-    Raises:
-        Refused: when the upstream gives no answer.
-        Full: when the disk could not take it, and nothing of the answer has been passed on.
-    """
-    reply, held, away = None, b"", None
-    try:
-        async with way.attended():
-            reply = await upstream.ask(asking)
-            call.began(reply.status, reply.header(b"content-type"), reply.header(b"content-encoding"))
-            if call.streams:
-                await way.begin(reply)
-            while piece := await reply.piece():
-                end = call.feed(piece)
-                if not call.streams:  # the last piece of a plain body is held back
-                    held, piece = piece, held
-                elif end is not None:
-                    held, piece = piece[end:], piece[:end]
-                if piece:
-                    await way.send(reply, piece)
-                if end is not None:
-                    break
-    except Away as error:
-        away = error
-    except BaseException as error:
-        if reply:
-            reply.close()
-        await keep("the client went away" if isinstance(error, ClientDisconnect) else "the server was stopped")
-        raise
-    try:
-        await keep(str(away) if away else "")
-        if away and not way.begun:
-            raise Refused(502, str(away))
-        if reply and held:
-            await way.send(reply, held)
-        if reply and not away:
-            await _rest(reply, way)
-    except FlywheelError as error:
-        if not way.begun:
-            raise
-        # Without its end the client can tell that something is wrong with the answer.
-        log.error("an answer was cut off before its end: %s", error)
-    finally:
-        if reply:
-            reply.close()
-
-
-class Way:
-    """The way of an answer to its client."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self.begun = False
-        self._receive, self._send = receive, send
-
-    async def begin(self, reply: Reply) -> None:
-        """Hand the status and the headers on."""
-        self.begun = True
-        await self._send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-
-    async def send(self, reply: Reply, piece: bytes) -> None:
-        """Hand a piece on; it waits while the client is slow."""
-        if not self.begun:
-            await self.begin(reply)
-        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-
-    async def end(self, reply: Reply) -> None:
-        """Say that the answer is whole."""
-        if not self.begun:
-            await self.begin(reply)
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    @asynccontextmanager
-    async def attended(self) -> AsyncIterator[None]:
-        """A block that is left with ClientDisconnect as soon as the client goes away."""
-        task, left = asyncio.current_task(), False
-        assert task
-
-        def leave(_: object) -> None:
-            nonlocal left
-            left = True
-            task.cancel()
-
-        watch = asyncio.create_task(self._gone())
-        watch.add_done_callback(leave)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if left and not task.uncancel():
-                raise ClientDisconnect from None
-            raise
-        finally:
-            watch.remove_done_callback(leave)
-            watch.cancel()
-
-    async def _gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-
-async def _pass(upstream: Upstream, asking: Asking, way: Way) -> None:
-    """Pass an answer on, and keep nothing of it."""
-    try:
-        async with way.attended():
-            reply = await upstream.ask(asking)
-    except Away as away:
-        raise Refused(502, str(away)) from away
-    try:
-        await _rest(reply, way)
-    finally:
-        reply.close()
-
-
-async def _rest(reply: Reply, way: Way) -> None:
-    """Pass on what is left of an answer, and its end, if it has one."""
-    try:
-        async with way.attended():
-            while piece := await reply.piece():
-                await way.send(reply, piece)
-    except Away as away:
-        if not way.begun:
-            raise Refused(502, str(away)) from away
-        log.warning("an answer broke off: %s", away)
-        return
-    await way.end(reply)
 
 
 def _path(scope: Scope) -> str:
