@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -57,10 +60,11 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How deep JSON may be nested, and how many characters one text may have."""
+    """How deep JSON may be nested, how many characters a text may have, and how many steps and calls a trajectory."""
 
     depth: int
     field: int
+    steps: int = 20_000
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -71,27 +75,46 @@ class Read(msgspec.Struct, frozen=True):
 
 
 DECODER = msgspec.json.Decoder(Posted)
-RAW = msgspec.json.Decoder(list[msgspec.Raw])
+ITEM = json.JSONDecoder()
+SPACE = re.compile(r"[ \t\r\n]*")
 UNREADABLE = (FlywheelError, msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 def lines(body: bytes) -> Iterator[tuple[int, bytes]]:
     """The records of NDJSON with their lines, from 1; empty lines are none."""
-    return ((number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip())
+    return ((number, line) for number, line in enumerate(io.BytesIO(body), 1) if line.strip())
 
 
-def items(body: bytes) -> list[tuple[int, bytes]]:
-    """The records of a JSON list with their places, from 1; or the one that is no list.
+def items(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The records of a JSON list with their places, from 1; or the one that is no list. One is in memory at a time.
 
     Raises:
         FlywheelError: when it is a list that cannot be read.
     """
     if not body.lstrip().startswith(b"["):
-        return [(1, body)]
+        yield 1, body
+        return
     try:
-        return [(number, bytes(item)) for number, item in enumerate(RAW.decode(body), 1)]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FlywheelError(f"the body is no JSON list: {error}; nothing was recorded") from error
+        text = body.decode()
+        at, number = _after_space(text, text.index("[") + 1), 0
+        while text[at] != "]":
+            if number:
+                if text[at] != ",":
+                    raise ValueError(f"no comma at character {at}")
+                at = _after_space(text, at + 1)
+            _, end = ITEM.raw_decode(text, at)
+            number += 1
+            yield number, text[at:end].encode()
+            at = _after_space(text, end)
+        if text[at + 1 :].strip():
+            raise ValueError("something follows its end")
+    except (ValueError, IndexError, RecursionError) as error:
+        raise FlywheelError(f"the body is no JSON list ({error}); nothing was recorded") from error
+
+
+def _after_space(text: str, at: int) -> int:
+    space = SPACE.match(text, at)
+    return space.end() if space else at
 
 
 def read(home: Home, workspace: str, records: Iterable[tuple[int, bytes]], limits: Limits, now: datetime) -> Read:
@@ -129,8 +152,11 @@ def set_aside(home: Home, workspace: str, rows: list[Quarantined], now: datetime
 
 
 def _trajectory(record: bytes, workspace: str, limits: Limits, now: datetime) -> Trajectory:
+    # Before anything is made of them: each takes many times its size.
+    if sum(map(record.count, (b'"role"', b'"arguments"'))) > limits.steps:
+        raise FlywheelError(f"a trajectory may have {limits.steps:,} steps and calls")
+    posted = DECODER.decode(record)  # first, for it keeps nothing of what is of another form
     strict.value(record, limits.depth)
-    posted = DECODER.decode(record)
     if posted.workspace not in (None, workspace):
         raise FlywheelError(f"this is of workspace {posted.workspace!r}, and was sent to {workspace!r}")
     if not posted.steps:

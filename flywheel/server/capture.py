@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -53,7 +54,8 @@ async def trajectories(
     if lines not in (JSON, LINES):
         raise Refused(415, f"send {LINES}, a record a line, or {JSON}, a list of records or one")
     body = await request.body()
-    read = await asyncio.to_thread(_read, here, workspace, body, lines == LINES)
+    async with here.taking:
+        read = await asyncio.to_thread(_read, here, workspace, body, lines == LINES)
     if read.accepted:
         await here.writer(workspace).write(read.accepted)
     if read.quarantined:
@@ -64,8 +66,8 @@ async def trajectories(
 
 def _read(here: Running, workspace: str, body: bytes, lines: bool) -> Read:
     config = here.config
-    records = list(posted.lines(body) if lines else posted.items(body))
+    records = list(islice(posted.lines(body) if lines else posted.items(body), config.lines + 1))
     if len(records) > config.lines:
-        raise Refused(413, f"{len(records):,} records; one request may have {config.lines:,}: send them in parts")
-    limits = posted.Limits(depth=config.depth, field=config.field_bytes)
+        raise Refused(413, f"one request may have {config.lines:,} records: send them in parts")
+    limits = posted.Limits(depth=config.depth, field=config.field_bytes, steps=config.steps)
     return posted.read(here.home, workspace, records, limits, here.clock())

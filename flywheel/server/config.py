@@ -21,7 +21,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Limits of a request: `body_bytes` holds for a body as it comes and for what it unpacks to, `header_bytes` for all
     headers together. Headers must be there after `header_s`, a body after `body_s`, with no pause over `body_idle_s`; a
     connection without a request is closed after `keep_alive_s`, and one whose answer nobody reads after `write_s`. Of
-    what is posted as JSON: `depth` lists and objects inside one another, `lines` records, `field_bytes` a text.
+    what is posted as JSON: `depth` lists and objects inside one another, `lines` records, `steps` steps and calls a
+    record, `field_bytes` a text.
 
     Limits of a client, who is known by the token, else by the address: `requests_per_s` over time and `burst` at once,
     `concurrent_each` under way; and of all together, `concurrent`, whose bodies are `held_bytes` in memory at most.
@@ -46,6 +47,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_alive_s: int = 75
     depth: int = 200
     lines: int = 10_000
+    steps: int = 20_000
     field_bytes: int = 16 * 2**20
     requests_per_s: float = 1000.0
     burst: int = 2000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -105,10 +106,9 @@ async def listed(
 
 def _read(here: Running, workspace: str, body: bytes, lines: bool) -> tuple[list[Heard], list[tuple[int, str, str]]]:
     """The outcomes of a body, and (line, error, excerpt) of what is none."""
-    records = list(posted.lines(body) if lines else posted.items(body))
+    records = list(islice(posted.lines(body) if lines else posted.items(body), here.config.lines + 1))
     if len(records) > here.config.lines:
-        limit = f"{len(records):,} outcomes; one request may have {here.config.lines:,}: send them in parts"
-        raise Refused(413, limit)
+        raise Refused(413, f"one request may have {here.config.lines:,} outcomes: send them in parts")
     good: list[tuple[int, bytes, Telling]] = []
     bad: list[tuple[int, str, str]] = []
     for number, record in records:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 READERS = 4  # questions to the tables at a time: each uses all processors
+TAKERS = 2  # bodies that are parsed at a time: what one becomes in memory can be many times its size
 LAST_S = 5.0  # for what was broken off
 
 
@@ -41,6 +42,7 @@ class Running:
         self.home, self.config, self.clock = home, config, clock
         self.under_way: Counter[bytes] = Counter()  # requests, by client
         self.reading = asyncio.Semaphore(READERS)
+        self.taking = asyncio.Semaphore(TAKERS)
         self._writers: dict[str, Writer] = {}
         self._lock = threading.Lock()
 

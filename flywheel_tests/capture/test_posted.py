@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from flywheel.schema import FlywheelError, Step, Trajectory
 from flywheel.settings import Home
 
 NOW = datetime(2026, 11, 12, 9, tzinfo=UTC)
-LIMITS = Limits(depth=20, field=1000)
+LIMITS = Limits(depth=20, field=1000, steps=50)
 LEAST = {"task_id": "t", "agent": "a", "steps": [{"role": "user", "content": "Hi"}]}
 
 
@@ -55,6 +56,7 @@ def test_a_record_comes_in_as_it_was_written_out_but_for_its_arrival(desk: Home)
     ("change", "wrong"),
     [
         ({"steps": []}, "at least one step"),
+        ({"steps": LEAST["steps"] * 51}, "may have 50 steps"),
         ({"steps": [{"role": "user", "contents": "Hi"}]}, "unknown field `contents`"),
         ({"steps": [{"role": "robot"}]}, "Invalid enum value 'robot'"),
         ({"workspace": "others"}, "sent to 'desk'"),
@@ -91,11 +93,24 @@ def test_secrets_are_out_before_anything_is_kept(desk: Home) -> None:
 
 
 def test_lines_and_lists_number_their_records() -> None:
-    assert list(posted.lines(b'{"a":1}\r\n\n{}\n')) == [(1, b'{"a":1}\r'), (3, b"{}")]
-    assert posted.items(b' [{"a": 1}, 2]') == [(1, b'{"a": 1}'), (2, b"2")]
-    assert posted.items(b"{}") == [(1, b"{}")]
+    assert list(posted.lines(b'{"a":1}\r\n\n{}\n')) == [(1, b'{"a":1}\r\n'), (3, b"{}\n")]
+    assert list(posted.items(b' [{"a": "]"} , 2]\n')) == [(1, b'{"a": "]"}'), (2, b"2")]
+    assert list(posted.items(b"{}")) == [(1, b"{}")]
+    assert list(posted.items(b"[]")) == []
+
+
+@pytest.mark.parametrize(
+    "body", [b'[{"a": 1}, ', b"[1 2]", b"[1,]", b"[1,,2]", b"[,]", b"[", b"[1] x", b"[\xff]", b"[" * 9000]
+)
+def test_what_is_no_list_is_refused_whole(body: bytes) -> None:
     with pytest.raises(FlywheelError, match="no JSON list"):
-        posted.items(b'[{"a": 1}, ')
+        list(posted.items(body))
+
+
+@given(st.lists(st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=5)))
+def test_items_of_a_list_are_its_items(values: list[object]) -> None:
+    body = json.dumps(values, indent=1).encode()
+    assert [json.loads(item) for _, item in posted.items(body)] == values
 
 
 RECORDS = [msgspec.json.encode(LEAST), b"[" * 5000, b'{"task_id":', b"null"]

@@ -94,7 +94,7 @@ def test_records_are_counted_and_nested_only_so_deep(live: Live, desk: Home) -> 
     base = live(desk, Config(lines=2, depth=10, field_bytes=100))
 
     assert post(base, lines(row(1), row(2), row(3))).status_code == 413
-    told = post(base, lines(b"[" * 100_000, row(1) | {"model": "m" * 101})).json()
+    told = post(base, lines(row(1) | {"metadata": '{"a":' * 11 + "1" + "}" * 11}, row(1) | {"model": "m" * 101})).json()
     assert [bad["error"] for bad in told["quarantined"]] == [
         "more than 10 lists and objects stand inside one another: send it as text",
         "model has 101 characters; a text may have 100",
