@@ -54,7 +54,6 @@ STATUSES = {
     408: "The request did not arrive in time.",
     413: "The body is too large, packed or unpacked.",
     415: "The body is of a type or an encoding that is not read here.",
-    421: "The host is not one of this server's.",
     429: "Too many requests: come again after Retry-After seconds.",
     431: "The headers are too large.",
     500: "The server failed; its log knows the request by its id.",
