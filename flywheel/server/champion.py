@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
-from uuid import uuid4
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,44 +13,16 @@ from flywheel.capture.importers import chat
 from flywheel.release import registry
 from flywheel.release.history import Event
 from flywheel.schema import FlywheelError, Step
-from flywheel.server.upstreams import Asking, Headers
+from flywheel.server import completion
+from flywheel.server.completion import Asked, Completion
+from flywheel.server.outermost import told
+from flywheel.server.upstreams import Asking, Away, Headers
 from flywheel.settings import Home
-from flywheel.views.messages import parse_assistant
 
 if TYPE_CHECKING:
     from flywheel.rollout.transformers_actor import TransformersActor
 
-# What would change the answer and is not done here, with the values that change nothing.
-REFUSED: dict[str, tuple[Any, ...]] = {
-    "stop": ([],),
-    "top_p": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("auto",),
-}
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How a stream is wanted."""
-
-    include_usage: bool = False
-
-
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for chat completions, as far as it is done here. Without a seed one is drawn."""
-
-    messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    seed: int | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    logprobs: bool | None = None
-    stream: bool | None = None
-    stream_options: Options | None = None
+log = logging.getLogger("flywheel.server")
 
 
 class Champion:
@@ -78,7 +48,7 @@ class Champion:
         if asking.path.partition("?")[0] != "/chat/completions":
             return reply.refused(404, "the champion answers /chat/completions and /models")
         try:
-            asked = _asked(asking.body)
+            asked = completion.asked(asking.body)
             steps = chat.steps(asked.messages)
         except (ValueError, msgspec.MsgspecError) as error:
             return reply.refused(400, str(error))
@@ -96,6 +66,9 @@ class Champion:
             async with self._alone:
                 if not reply.closed:
                     await asyncio.to_thread(self._answer, asked, steps, reply, loop)
+        except Exception as error:
+            reply.broken = f"the champion broke off: {type(error).__name__}"
+            log.error("the champion broke off: %s", told(error))
         finally:
             reply.put(b"")
 
@@ -104,7 +77,7 @@ class Champion:
 
         try:
             event, actor = self._actor()
-            answer = _Answer(event.policy_id, actor, asked, steps)
+            answer = Completion(event.policy_id, actor, asked, steps)
         except FlywheelError as error:
             loop.call_soon_threadsafe(reply.refused, 503, str(error))
             return
@@ -139,14 +112,6 @@ class Champion:
         return self._loaded
 
 
-def _asked(body: bytes) -> Asked:
-    given = msgspec.json.decode(body, type=dict[str, Any])
-    for name, harmless in REFUSED.items():
-        if given.get(name) is not None and given[name] not in harmless:
-            raise ValueError(f"{name} is not done by the champion: leave it out")
-    return msgspec.convert(given, Asked)
-
-
 class Reply:
     """An answer on its way, filled from a thread."""
 
@@ -155,6 +120,7 @@ class Reply:
         self.headers: Headers = []
         self.began = asyncio.Event()
         self.closed = False
+        self.broken = ""
         self.writing: asyncio.Task[None] | None = None
         self._pieces: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -163,10 +129,12 @@ class Reply:
         return next((value.decode() for header, value in self.headers if header == name), "")
 
     async def piece(self) -> bytes:
-        """The next bytes; none at the end."""
+        """The next bytes; none at the end. Raises Away where it broke off."""
         piece = await self._pieces.get()
         if not piece:
-            self.put(b"")  # whoever asks again hears the same
+            self._pieces.put_nowait(b"")  # whoever asks again hears the same
+            if self.broken and self.status < 400:
+                raise Away(self.broken)
         return piece
 
     def close(self) -> None:
@@ -180,9 +148,10 @@ class Reply:
 
     def put(self, piece: bytes) -> None:
         """Add bytes; none for the end."""
-        self._pieces.put_nowait(piece)
         if not piece and not self.began.is_set():
-            self.refused(503, "the champion could not answer")
+            self.refused(503, self.broken or "nobody waited for the champion's answer")
+            return
+        self._pieces.put_nowait(piece)
 
     def whole(self, body: dict[str, Any], status: int = 200) -> Reply:
         """Answer with an object."""
@@ -195,104 +164,3 @@ class Reply:
         """Answer with an error."""
         kind = "invalid_request_error" if status < 500 else "server_error"
         return self.whole({"error": {"message": message, "type": kind, "param": None, "code": None}}, status)
-
-
-class _Answer:
-    """One request to the model: what has been written of each choice, and how that is told."""
-
-    def __init__(self, policy: str, actor: TransformersActor, asked: Asked, steps: Sequence[Step]) -> None:
-        self._actor, self._asked, self._n = actor, asked, asked.n or 1
-        self._prompt = actor.prompt(steps, asked.tools)
-        room = None if actor.context is None else actor.context - len(self._prompt)
-        wanted = asked.max_completion_tokens or asked.max_tokens
-        if room is not None and room < 1:
-            raise ValueError(f"it has {len(self._prompt)} tokens, and {actor.context} is the most with the answer")
-        self._most = min(wanted or room or 512, room or wanted or 512)
-        self._ids: list[list[int]] = [[] for _ in range(self._n)]
-        self._logprobs: list[list[float]] = [[] for _ in range(self._n)]
-        self._base = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": policy}
-
-    def written(self) -> Iterator[list[int]]:
-        """Write, position by position; gives the choices that got a token."""
-        temperature = 1.0 if self._asked.temperature is None else self._asked.temperature
-        seed = secrets.randbits(32) if self._asked.seed is None else self._asked.seed % 2**63
-        tokens = self._actor.write(self._prompt, n=self._n, temperature=temperature, seed=seed, max_tokens=self._most)
-        for found in tokens:
-            for row, token, logprob in found:
-                self._ids[row].append(token)
-                self._logprobs[row].append(logprob)
-            yield [row for row, _, _ in found]
-
-    def whole(self) -> dict[str, Any]:
-        """The completion."""
-        choices = []
-        for row, ids in enumerate(self._ids):
-            message, finish = self._said(row)
-            choice = {"index": row, "message": {"content": None, **message}, "finish_reason": finish}
-            choices.append(choice | {"logprobs": self._told(row, 0), "token_ids": ids})
-        whole = {**self._base, "object": "chat.completion", "choices": choices, "usage": self._usage()}
-        return whole | {"prompt_token_ids": self._prompt}
-
-    def chunks(self) -> Iterator[dict[str, Any]]:
-        """The completion in chunks: words as they are written, thoughts and calls when they are whole."""
-        base = {**self._base, "object": "chat.completion.chunk"}
-        sent = [""] * self._n
-        for row in range(self._n):
-            choice = {"index": row, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-            yield base | {"choices": [choice], **({} if row else {"prompt_token_ids": self._prompt})}
-        for rows in self.written():
-            for row in rows:
-                # What may be the beginning of a tag waits, and so does space that may be the last.
-                plain = self._actor.text(self._ids[row]).lstrip().partition("<")[0].rstrip().rstrip("\ufffd")
-                more = plain[len(sent[row]) :] if plain.startswith(sent[row]) else ""
-                sent[row] += more
-                delta = {"content": more} if more else {}
-                choice = {"index": row, "delta": delta, "finish_reason": None, "token_ids": self._ids[row][-1:]}
-                yield base | {"choices": [choice | {"logprobs": self._told(row, -1)}]}
-        for row in range(self._n):
-            message, finish = self._said(row)
-            content = message.pop("content", None) or ""
-            rest = content.removeprefix(sent[row])
-            calls = [call | {"index": number} for number, call in enumerate(message.pop("tool_calls", ()))]
-            delta = message | ({"content": rest} if rest else {}) | ({"tool_calls": calls} if calls else {})
-            yield base | {"choices": [{"index": row, "delta": delta, "finish_reason": finish}]}
-        if self._asked.stream_options and self._asked.stream_options.include_usage:
-            yield base | {"choices": [], "usage": self._usage()}
-
-    def _said(self, row: int) -> tuple[dict[str, Any], str]:
-        """The message of a choice, and why it ended."""
-        ids = self._ids[row]
-        step = parse_assistant(self._actor.text(ids))
-        message: dict[str, Any] = {"role": "assistant"}
-        if step.content:
-            message["content"] = step.content
-        if step.reasoning:
-            message["reasoning_content"] = step.reasoning
-        if step.tool_calls:
-            message["tool_calls"] = [
-                {
-                    "id": f"call_{uuid4().hex[:24]}",
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": call.arguments},
-                }
-                for call in step.tool_calls
-            ]
-        ended = bool(ids) and self._actor.ended(ids[-1])
-        return message, ("tool_calls" if step.tool_calls else "stop") if ended else "length"
-
-    def _told(self, row: int, since: int) -> dict[str, Any] | None:
-        """The log-probabilities of tokens, where they were asked for."""
-        if not self._asked.logprobs:
-            return None
-        tokens = zip(self._ids[row][since:], self._logprobs[row][since:], strict=True)
-        told = [(self._actor.token(token), logprob) for token, logprob in tokens]
-        return {
-            "content": [
-                {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
-                for text, logprob in told
-            ]
-        }
-
-    def _usage(self) -> dict[str, int]:
-        prompt, written = len(self._prompt), sum(map(len, self._ids))
-        return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}

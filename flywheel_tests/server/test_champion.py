@@ -13,6 +13,7 @@ from flywheel import artifacts
 from flywheel.evaluate import policy as policies
 from flywheel.release import registry
 from flywheel.release.gate import Reason, Verdict
+from flywheel.server.completion import Asked, Completion
 from flywheel.server.config import Config
 from flywheel.settings import Home
 from flywheel.train import policy
@@ -94,9 +95,27 @@ def test_without_a_champion(desk: Home, live: Live) -> None:
     assert httpx.post(f"{base}/embeddings", json={}).status_code == 404
 
 
-def test_words_calls_and_thoughts_are_told_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flywheel.server import champion
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_that_fails_in_the_middle(desk: Home, base: str, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: Any, **__: Any) -> Any:
+        yield [(0, 5, -0.5)]
+        raise MemoryError
 
+    monkeypatch.setattr("flywheel.rollout.transformers_actor.TransformersActor.write", write)
+    body = {"messages": HI, "stream": stream}
+
+    if stream:
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(f"{base}/chat/completions", json=body, timeout=30)
+    else:
+        assert httpx.post(f"{base}/chat/completions", json=body, timeout=30).status_code == 503
+
+    (exchange,) = exchanges(desk)
+    assert exchange.state == ("partial" if stream else "failed")
+    assert exchange.error.endswith("the champion broke off: MemoryError")
+
+
+def test_words_calls_and_thoughts_are_told_as_they_are_written() -> None:
     text = '  Looking   it up. <tool_call>\n{"name": "look", "arguments": {"box": "b1"}}\n</tool_call>'
 
     class Actor:
@@ -116,7 +135,7 @@ def test_words_calls_and_thoughts_are_told_as_they_are_written(monkeypatch: pyte
         def text(self, tokens: list[int]) -> str:
             return "".join(text[token] for token in tokens if token != 9999)
 
-    answer = champion._Answer("p", Actor(), champion.Asked(messages=HI, stream=True), [])  # type: ignore[arg-type]
+    answer = Completion("p", Actor(), Asked(messages=HI, stream=True), [])  # type: ignore[arg-type]
     chunks = json.loads(json.dumps(list(answer.chunks())))
 
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
