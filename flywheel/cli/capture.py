@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -178,17 +178,25 @@ def outcome(
 
 
 @app.command()
-def settle(workspace: Workspace, json: Json = False) -> None:
+def settle(
+    workspace: Workspace,
+    idle: Annotated[
+        float, typer.Option(min=0, help="Minutes without a call after which a conversation of the server is over.")
+    ] = 15.0,
+    json: Json = False,
+) -> None:
     """Store what recorders have written to their journals, and close the time up to now.
 
     Example: flywheel settle --workspace support
+
+    Example: flywheel settle --workspace support --idle 0
     """
     from flywheel.capture.settle import settle as settling
     from flywheel.wheel import forget
 
     access.allowed("capture", workspace)
     forget.finish(home())
-    settled = settling(home(), workspace, datetime.now(UTC))
+    settled = settling(home(), workspace, datetime.now(UTC), timedelta(minutes=idle))
     if json:
         emit(settled)
     else:

@@ -13,6 +13,7 @@ from flywheel import artifacts
 from flywheel.preferences.gates import Gates
 from flywheel.preferences.pairs import PAIRS, kept, reasons
 from flywheel.schema import FlywheelError, canonical_json
+from flywheel.settings import Home
 
 
 def save(folder: Path, table: pa.Table, gates: Gates) -> dict[str, Any]:
@@ -36,6 +37,11 @@ def save(folder: Path, table: pa.Table, gates: Gates) -> dict[str, Any]:
         artifacts.write_parquet(beside / "branches.parquet", table.drop_columns(["prompt", "tools"]))
         artifacts.write_json(beside / artifacts.MANIFEST, manifest)
     return artifacts.read_json(folder / artifacts.MANIFEST)
+
+
+def trees_of(home: Home, key: str) -> str:
+    """The key of the trees that pairs were made of: their own; those of the command line have their gates behind it."""
+    return key if (home.trees / key).is_dir() else key.rpartition("-")[0]
 
 
 def load(folder: Path) -> pa.Table:

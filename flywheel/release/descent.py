@@ -11,6 +11,7 @@ import msgspec
 
 from flywheel import artifacts
 from flywheel.capture.erasure import Affected, Erasure, Marked
+from flywheel.preferences import storage
 from flywheel.release import registry
 from flywheel.settings import Home
 
@@ -36,7 +37,7 @@ def trace(home: Home, versions: Iterable[Affected]) -> tuple[Marked, ...]:
     """All that came of the erased rows of versions, in the order in which it came of each other, then of name.
 
     A policy came of the version that it was trained on, of its base, of pairs or of the successful paths of trees;
-    trees of the policy that was sampled in them; pairs of the trees of their name.
+    trees of the policy that was sampled in them; pairs of their trees.
     """
     trained = {affected.ref: affected.trained for affected in versions if affected.trained}
     lineages = {
@@ -59,8 +60,9 @@ def trace(home: Home, versions: Iterable[Affected]) -> tuple[Marked, ...]:
             if ("policy", actor) in found and ("trees", key) not in found:
                 found["trees", key] = Marked(kind="trees", id=key, rows=0, through=f"policy {actor}")
         for key in pairs:
-            if ("trees", key) in found and ("pairs", key) not in found:
-                found["pairs", key] = Marked(kind="pairs", id=key, rows=0, through=f"trees {key}")
+            of = storage.trees_of(home, key)
+            if ("trees", of) in found and ("pairs", key) not in found:
+                found["pairs", key] = Marked(kind="pairs", id=key, rows=0, through=f"trees {of}")
         grown = len(found) > before
     return tuple(found.values())
 

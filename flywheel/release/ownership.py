@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from flywheel import artifacts
+from flywheel.preferences import storage
 from flywheel.release import history
 from flywheel.settings import Home, checked_name
 
@@ -96,8 +97,7 @@ def _trees(home: Home, key: str, seen: frozenset[str]) -> Owners:
 
 
 def _pairs(home: Home, key: str, seen: frozenset[str]) -> Owners:
-    # They bear the name of their trees; those of the command line with that of their gates behind it.
-    return _trees(home, key if (home.trees / key).is_dir() else key.rpartition("-")[0], seen)
+    return _trees(home, storage.trees_of(home, key), seen)
 
 
 def _file(home: Home, path: Path, seen: frozenset[str]) -> Owners:

@@ -1,6 +1,7 @@
 """`flywheel workspace`, `ingest`, `outcome` and `settle`, as scripts call them."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ from typer.testing import CliRunner
 
 from flywheel import warehouse
 from flywheel.capture import Recorder
+from flywheel.capture.exchanges import Exchange
 from flywheel.capture.importers import FORMATS
+from flywheel.capture.journal import Exchanged
+from flywheel.capture.writer import Writer
 from flywheel.cli import app, capture
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
@@ -54,6 +58,17 @@ def test_what_recorders_wrote_is_settled(home: Home) -> None:
     recorder.close()
     settled = run("settle", "--workspace", "desk")
     assert (settled["trajectories"], settled["journals_removed"]) == (1, 1)
+
+
+def test_who_does_not_want_to_wait_calls_quiet_conversations_over(home: Home) -> None:
+    run("workspace", "create", "desk")
+    now = datetime.now(UTC)
+    said = {"messages": [{"role": "user", "content": "Hello"}], "answers": [[{"role": "assistant", "content": "Hi."}]]}
+    writer = Writer(home, "desk")
+    writer.put([Exchanged(Exchange(id="1", thread="1", started_at=now, ended_at=now, **said))]).result()
+    writer.close()
+    waiting, over = run("settle", "-w", "desk"), run("settle", "-w", "desk", "--idle", "0")
+    assert [(s["trajectories"], s["waiting"]) for s in (waiting, over)] == [(0, 1), (1, 0)]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def family(home: Home) -> Home:
     for key, actor in (("v1", "imitation@12"), ("v2", "stranger@34")):
         artifacts.write_json(home.trees / key / "stats.json", {"actor": actor})
         artifacts.write_json(home.pairs / key / artifacts.MANIFEST, {})
+    artifacts.write_json(home.pairs / "v1-5e1f" / artifacts.MANIFEST, {})
     return home
 
 
@@ -45,6 +46,7 @@ def test_it_is_followed_to_the_last_child(family):
         ("policy", "imitation", 3, "support@v1"),
         ("trees", "v1", 0, "policy imitation"),
         ("pairs", "v1", 0, "trees v1"),
+        ("pairs", "v1-5e1f", 0, "trees v1"),
         ("policy", "a-control", 0, "trees v1"),
         ("policy", "dpo", 0, "pairs v1"),
         ("policy", "grandchild", 0, "policy dpo"),
