@@ -11,7 +11,8 @@ import msgspec
 
 from flywheel import warehouse
 from flywheel.capture import journal
-from flywheel.capture.journal import Began, Told, Whole
+from flywheel.capture.gathered import IDLE
+from flywheel.capture.journal import Began, Exchanged, Spanned, Told, Whole
 from flywheel.corpus.decisions import relation
 from flywheel.corpus.manifest import manifest, manifest_path
 from flywheel.outcomes.join import joined
@@ -140,7 +141,7 @@ def arrived(home: Home, config: WheelConfig, after: datetime | None, until: date
 
 
 def _recorded(home: Home, config: WheelConfig) -> Iterator[datetime]:
-    """When the events in the journals happened."""
+    """When what the journals hold happened; calls of models, when their conversation is over if no other follows."""
     for path in journal.paths(home.journals / config.workspace):
         with suppress(FileNotFoundError):
             for _, event in journal.read(path)[0]:
@@ -148,5 +149,9 @@ def _recorded(home: Home, config: WheelConfig) -> Iterator[datetime]:
                     yield event.outcome.arrived_at
                 elif isinstance(event, Began | Whole):
                     yield event.trajectory.arrived_at
+                elif isinstance(event, Exchanged):
+                    yield event.exchange.ended_at + IDLE
+                elif isinstance(event, Spanned):
+                    yield event.at + IDLE
                 else:
                     yield event.at

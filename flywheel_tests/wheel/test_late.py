@@ -7,6 +7,10 @@ import pytest
 
 from flywheel import environments, warehouse
 from flywheel.capture import workspaces
+from flywheel.capture.exchanges import Exchange
+from flywheel.capture.gathered import IDLE
+from flywheel.capture.journal import Exchanged
+from flywheel.capture.writer import Writer
 from flywheel.corpus.snapshot import snapshot
 from flywheel.schema import Outcome, Step, Trajectory, outcomes_table, trajectories_table
 from flywheel.wheel import late, versioning
@@ -132,6 +136,15 @@ def test_whether_anything_arrived_since(made):
     hear(made, outcome(0, LATE, 1.0, THURSDAY))
     assert late.arrived(made, CONFIG, after=MONDAY, until=THURSDAY)
     assert not late.arrived(made, CONFIG, after=THURSDAY, until=THURSDAY + hour)
+
+
+def test_a_conversation_under_way_has_arrived_once_it_is_over(made):
+    said = {"messages": [{"role": "user", "content": "Hello"}], "answers": [[{"role": "assistant", "content": "Hi."}]]}
+    writer = Writer(made, "support")
+    writer.put([Exchanged(Exchange(id="1", thread="1", started_at=THURSDAY, ended_at=THURSDAY, **said))]).result()
+    writer.close()
+    assert not late.arrived(made, CONFIG, after=MONDAY, until=THURSDAY + IDLE / 2)
+    assert late.arrived(made, CONFIG, after=MONDAY, until=THURSDAY + IDLE)
 
 
 def test_a_version_exists_once_it_is_made(made):
