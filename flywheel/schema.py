@@ -117,6 +117,11 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     excerpt: str
     arrived_at: datetime
 
+    @property
+    def key(self) -> str:
+        """What names it: the same input that is refused again for the same reason has the same key."""
+        return "\x1f".join((self.source, str(self.line or ""), self.error, self.excerpt))
+
 
 def stable_id(*parts: str) -> str:
     """A 32-digit name made of content: equal parts, equal name, on every machine."""

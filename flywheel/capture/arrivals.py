@@ -74,7 +74,7 @@ class Arrivals:
 
     def erased_inputs(self, rows: Iterable[Quarantined]) -> int:
         """How many of the inputs were erased before."""
-        return sum(bool(self.tombstones.inputs([_key(row)])) for row in rows)
+        return sum(bool(self.tombstones.inputs([row.key])) for row in rows)
 
     def new_trajectories(self, ids: Sequence[str]) -> set[str]:
         """Those of the ids that no stored trajectory has, and that may come."""
@@ -108,7 +108,7 @@ class Arrivals:
 
     def add_quarantined(self, rows: Sequence[Quarantined]) -> int:
         """Store the quarantined inputs that are not stored yet; returns how many."""
-        by_key = _first_of(rows, _key)
+        by_key = _first_of(rows, lambda row: row.key)
         key = pl.concat_str(
             "source", pl.col("line").cast(pl.String).fill_null(""), "error", "excerpt", separator="\x1f"
         )
@@ -135,10 +135,6 @@ class Arrivals:
         if table.num_rows:
             warehouse.append(root, table)
         return table.num_rows
-
-
-def _key(row: Quarantined) -> str:
-    return "\x1f".join((row.source, str(row.line or ""), row.error, row.excerpt))
 
 
 def _first_of(items: Sequence[Item], key: Callable[[Item], str]) -> dict[str, Item]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -153,6 +153,10 @@ class Tombstones:
     def inputs(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys of quarantined inputs that were erased."""
         return {key for key in keys if self._in(self._inputs, key)}
+
+    def either(self, names: Collection[str]) -> set[str]:
+        """Those of the names that are a trajectory's id or an input's key, and were erased."""
+        return self.named(names) | self.inputs(names)
 
     def among(self, rows: pa.Table, key: str = "trajectory_id") -> pa.Table:
         """The erased ones of rows that have ids in the column `key`: columns `key` and `erasure` (the record's id)."""

@@ -96,7 +96,7 @@ def _clear_journals(home: Home, record: Erasure, tombstones: Tombstones) -> None
 
     def gone(line: bytes) -> bool:
         try:
-            return bool(tombstones.named(ids_of(journal.DECODER.decode(line))))
+            return bool(tombstones.either(ids_of(journal.DECODER.decode(line))))
         except journal.UNREADABLE:
             mentioned = found is not None and found.search(line.decode("utf-8", "replace")) is not None
             return mentioned or bool(tombstones.named(ids_in(line)))

@@ -17,7 +17,7 @@ import msgspec
 from flywheel import artifacts
 from flywheel.capture.exchanges import Exchange
 from flywheel.capture.importers.spans import Span
-from flywheel.schema import EndState, FlywheelError, Outcome, Step, Trajectory
+from flywheel.schema import EndState, FlywheelError, Outcome, Quarantined, Step, Trajectory
 
 # A journal that has grown past this many bytes gives way to a new one, so that it can be settled away.
 ROTATE = 16 * 2**20
@@ -87,7 +87,13 @@ class Closed(msgspec.Struct, frozen=True, tag_field="event", tag="closed"):
     at: datetime
 
 
-Event = Began | Said | Ended | Whole | Told | Exchanged | Spanned | Closed
+class SetAside(msgspec.Struct, frozen=True, tag_field="event", tag="set_aside"):
+    """An input came that could not be read."""
+
+    input: Quarantined
+
+
+Event = Began | Said | Ended | Whole | Told | Exchanged | Spanned | Closed | SetAside
 DECODER = msgspec.json.Decoder(Event)
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what it raises where a line is no event
 

@@ -161,25 +161,31 @@ def append(home: Home, workspace: str, outcomes: Sequence[Outcome], now: datetim
         )
 
 
-def set_aside(home: Home, workspace: str, source: str, bad: Sequence[tuple[int, str, str]], now: datetime) -> int:
-    """Quarantine what is no outcome: (line, error, excerpt) each; returns how many were not there yet."""
+def refused(
+    home: Home, workspace: str, source: str, bad: Sequence[tuple[int | None, str, str]], now: datetime
+) -> list[Quarantined]:
+    """Inputs that cannot be read, (line, error, excerpt) each, without secrets: what goes into quarantine."""
+    clean = redactor(home, workspace)
+    return [
+        Quarantined(
+            workspace=workspace,
+            source=clean.identifier(source),
+            line=line,
+            error=clean.text(error),
+            excerpt=clean.excerpt(excerpt, EXCERPT),
+            arrived_at=now,
+        )
+        for line, error, excerpt in bad
+    ]
+
+
+def set_aside(
+    home: Home, workspace: str, source: str, bad: Sequence[tuple[int | None, str, str]], now: datetime
+) -> int:
+    """Quarantine what is no outcome, told as `refused` takes it; returns how many were not there yet."""
     arrivals = Arrivals(home, workspace)
     with arrivals.locked():
-        at = arrivals.moment(now, now)
-        clean = redactor(home, workspace)
-        return arrivals.add_quarantined(
-            [
-                Quarantined(
-                    workspace=workspace,
-                    source=clean.identifier(source),
-                    line=line,
-                    error=clean.text(error),
-                    excerpt=clean.excerpt(excerpt, EXCERPT),
-                    arrived_at=at,
-                )
-                for line, error, excerpt in bad
-            ]
-        )
+        return arrivals.add_quarantined(refused(home, workspace, source, bad, arrivals.moment(now, now)))
 
 
 def tell(

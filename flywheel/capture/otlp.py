@@ -18,14 +18,12 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.importers import otlp_json, spans
 from flywheel.capture.importers.otlp_json import REFUSED, Refused, moment
 from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.importers.spans import Span
 from flywheel.capture.redact import Redactor
 from flywheel.schema import FlywheelError, Quarantined
-from flywheel.settings import Home
 
 Kind = Literal["traces", "logs"]
 FAILED = 2  # STATUS_CODE_ERROR
@@ -240,21 +238,16 @@ def _excerpt(message: Message) -> str:
     return str(message)[:EXCERPT]
 
 
-def set_aside(home: Home, workspace: str, kind: Kind, refused: Sequence[Refused], now: datetime) -> None:
-    """Put what was refused into the quarantine; the same input again adds nothing."""
-    arrivals = Arrivals(home, workspace)
-    with arrivals.locked():
-        at = arrivals.moment(now, now)
-        arrivals.add_quarantined(
-            [
-                Quarantined(
-                    workspace=workspace,
-                    source=f"otlp/{kind}",
-                    line=None,
-                    error=one.error,
-                    excerpt=one.excerpt,
-                    arrived_at=at,
-                )
-                for one in refused
-            ]
+def quarantined(workspace: str, kind: Kind, refused: Sequence[Refused], now: datetime) -> list[Quarantined]:
+    """What was refused, redacted, as it goes into the quarantine."""
+    return [
+        Quarantined(
+            workspace=workspace,
+            source=f"otlp/{kind}",
+            line=None,
+            error=one.error,
+            excerpt=one.excerpt,
+            arrived_at=now,
         )
+        for one in refused
+    ]

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from flywheel.capture import boundary, redact, strict
-from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.journal import Whole
 from flywheel.capture.validity import checked
 from flywheel.schema import EndState, FlywheelError, Quarantined, Step, ToolCall, Trajectory, content_digest, stable_id
@@ -141,14 +140,6 @@ def read(home: Home, workspace: str, records: Iterable[tuple[int, bytes]], limit
                 )
             )
     return Read(accepted, quarantined)
-
-
-def set_aside(home: Home, workspace: str, rows: list[Quarantined], now: datetime) -> None:
-    """Store records that could not be read; one that was set aside before is left out."""
-    arrivals = Arrivals(home, workspace)
-    with arrivals.locked():
-        at = arrivals.moment(now, now)
-        arrivals.add_quarantined([msgspec.structs.replace(row, arrived_at=at) for row in rows])
 
 
 def _trajectory(record: bytes, workspace: str, limits: Limits, now: datetime) -> Trajectory:

@@ -15,11 +15,12 @@ from flywheel.capture import forget, journal, traces, workspaces
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.gathered import IDLE, Bad, Gathering
 from flywheel.capture.held import Held, HeldSpan, Shelf, shelves
-from flywheel.capture.journal import Began, Closed, Ended, Event, Exchanged, Said, Spanned, Told, Torn, Whole
-from flywheel.schema import Outcome, Quarantined, Step, Trajectory, canonical_json
+from flywheel.capture.journal import Began, Closed, Ended, Event, Exchanged, Said, SetAside, Spanned, Told, Torn, Whole
+from flywheel.capture.unfinished import Unfinished
+from flywheel.schema import Outcome, Quarantined, Trajectory
 from flywheel.settings import Home
 
-Row = TypeVar("Row", Trajectory, Outcome)
+Row = TypeVar("Row", Trajectory, Outcome, Quarantined)
 EXCERPT = 200  # characters of a bad line that are kept in quarantine
 
 
@@ -27,7 +28,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What a settle did: rows added, records that were stored already, and what waits in the journals.
 
     `trajectories` includes the `abandoned`: those whose writer died before their end, stored as partial. `erased`
-    counts records of what was forgotten: they are not stored, and leave the journals.
+    counts records of what was forgotten: they are not stored, and leave the journals. `quarantined` are refused inputs
+    and lines that are no events.
     """
 
     trajectories: int
@@ -49,6 +51,7 @@ class Pages(msgspec.Struct):
     open: dict[str, Trajectory]
     outcomes: list[Outcome]
     torn: list[Torn]
+    refused: list[Quarantined] = []
     erased: int = 0
     exchanges: list[Held] = []
     spans: list[HeldSpan] = []
@@ -58,11 +61,12 @@ class Pages(msgspec.Struct):
 def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) -> Settled:
     """Store what the journals of a workspace hold up to `now`, and close the time up to then.
 
-    A trajectory arrives when it ended; one that a dead writer left without an end is stored as partial and arrives
-    with its last event. An outcome arrives when it was told. A thread of exchanges, or a trace of spans, is over when
-    it was closed, or has been quiet for `idle`: it arrives with its last exchange or span, and what comes of it later
-    is stored again as a trajectory that continues it. What happened at or before a moment that an earlier settle has
-    closed arrives now instead. Events after `now` wait, as do unended trajectories of living writers.
+    A trajectory arrives when it ended; one that a dead writer left without an end is stored as partial and arrives with
+    its last event. An outcome arrives when it was told, a refused input when it came. A thread of exchanges, or a trace
+    of spans, is over when it was closed, or has been quiet for `idle`: it arrives with its last exchange or span, and
+    what comes of it later is stored again as a trajectory that continues it. What happened at or before a moment that
+    an earlier settle has closed arrives now instead. Events after `now` wait, as do unended trajectories of living
+    writers.
 
     Safe to kill at any point and to run again: ids that are stored are skipped, and a dead writer's journal goes
     when everything in it is stored. Lines that are no events (the torn tail of a crash) are set aside in
@@ -79,6 +83,8 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
         told = [outcome for page in pages for outcome in page.outcomes]
         outcomes = [outcome for outcome in told if outcome.arrived_at <= now]
         open_ids = {i for page in pages for i in page.open} - due.keys()
+        refused = [row for page in pages for row in page.refused]
+        inputs = [row for row in refused if row.arrived_at <= now]
         waiting = (candidates.keys() - due.keys()) | open_ids
         remembered = _remembered(arrivals)
         gathered = Gathering(
@@ -91,7 +97,9 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
         ).gather([e for page in pages for e in page.exchanges], [s for page in pages for s in page.spans])
         _add_bad(pages, gathered.bad)
 
-        quarantined = arrivals.add_quarantined(_set_aside(pages, workspace, arrivals.moment(now, now)))
+        torn = _set_aside(pages, workspace, arrivals.moment(now, now))
+        bad = [*torn, *(_arriving(row, arrivals, now) for row in inputs)]
+        quarantined = arrivals.add_quarantined(bad)
         new = arrivals.new_trajectories(list(due))
         ended = [*(due[i] for i in sorted(new)), *sorted(gathered.rows, key=lambda row: row.id)]
         rows = [_arriving(row, arrivals, now) for row in ended]
@@ -100,7 +108,7 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
         arrivals.add_trajectories(rows)
         if gathered.stored != remembered:
             artifacts.write_json(arrivals.folder / journal.SETTLED, gathered.stored)
-        arrivals.close(max([now, *(row.arrived_at for row in (*rows, *facts))]))
+        arrivals.close(max([now, *(row.arrived_at for row in (*rows, *facts, *bad))]))
 
         finished = [
             page.path
@@ -116,7 +124,7 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
             already_there=len(due) - len(new) + len(outcomes) - outcomes_added,
             erased=sum(page.erased for page in pages),
             quarantined=quarantined,
-            waiting=len(waiting) + len(gathered.waiting) + len(told) - len(outcomes),
+            waiting=len(waiting) + len(gathered.waiting) + len(told) - len(outcomes) + len(refused) - len(inputs),
             journals_removed=len(finished),
         )
 
@@ -153,34 +161,36 @@ def _read(path: Path, arrivals: Arrivals, known: Shelf, *, dead: bool) -> Pages:
         pages.torn.clear()
     gone: set[str] = set()
     if arrivals.tombstones:
-        gone = arrivals.erased({id for _, _, ids in events for id in ids})
+        gone = arrivals.tombstones.either({id for _, _, ids in events for id in ids})
     if erased or gone:
         gone |= _orphans([event for _, event, _ in events if isinstance(event, Held) and event.ids.isdisjoint(gone)])
     if gone:
         forget.clear(path, gone)
-    steps: dict[str, list[Step]] = {}
+    begun: dict[str, Unfinished] = {}
     for line, event, ids in events:
         if gone and not ids.isdisjoint(gone):
-            pages.erased += isinstance(event, Began | Whole | Told | Held | HeldSpan)
+            pages.erased += isinstance(event, Began | Whole | Told | Held | HeldSpan | SetAside)
         elif isinstance(event, Whole):
             pages.ended.append(event.trajectory)
         elif isinstance(event, Told):
             pages.outcomes.append(event.outcome)
         elif isinstance(event, Began):
-            pages.open[event.trajectory.id] = event.trajectory
-            steps[event.trajectory.id] = []
+            begun[event.trajectory.id] = Unfinished(event.trajectory)
         elif isinstance(event, Held):
             pages.exchanges.append(event)
         elif isinstance(event, HeldSpan):
             pages.spans.append(event)
         elif isinstance(event, Closed):
             pages.closed.append(event)
-        elif isinstance(event, Said | Ended) and event.id in pages.open:
-            _continue(pages, steps[event.id], event)
+        elif isinstance(event, SetAside):
+            pages.refused.append(event.input)
+        elif isinstance(event, Said | Ended) and event.id in begun:
+            if ended := begun[event.id].take(event):
+                pages.ended.append(ended)
+                del begun[event.id]
         else:
             pages.torn.append(Torn(line, "this trajectory has not begun here", msgspec.json.encode(event)))
-    for id, trajectory in pages.open.items():
-        pages.open[id] = msgspec.structs.replace(trajectory, steps=tuple(steps[id]))
+    pages.open = {id: unfinished.so_far for id, unfinished in begun.items()}
     pages.torn.sort(key=lambda torn: torn.line)
     return pages
 
@@ -192,21 +202,6 @@ def _orphans(exchanges: Sequence[Held]) -> set[str]:
     for exchange in exchanges:
         (here if exchange.after is None or exchange.after in here else orphans).add(exchange.id)
     return orphans
-
-
-def _continue(pages: Pages, steps: list[Step], event: Said | Ended) -> None:
-    """Take a step or an end into an open trajectory; until it ends, it arrives with its last event."""
-    begun = msgspec.structs.replace(pages.open[event.id], arrived_at=event.at)
-    about = event.about | ({"error": event.error} if isinstance(event, Ended) and event.error else {})
-    if about:
-        metadata = canonical_json({**msgspec.json.decode(begun.metadata), **about})
-        begun = msgspec.structs.replace(begun, metadata=metadata)
-    if isinstance(event, Said):
-        steps.append(event.step)
-        pages.open[event.id] = begun
-        return
-    del pages.open[event.id]
-    pages.ended.append(msgspec.structs.replace(begun, end_state=event.state, steps=tuple(steps)))
 
 
 def _candidates(pages: Sequence[Pages]) -> tuple[dict[str, Trajectory], set[str]]:
@@ -256,5 +251,5 @@ def _set_aside(pages: Sequence[Pages], workspace: str, at: datetime) -> list[Qua
 def _waits(page: Pages, waiting: set[str], now: datetime) -> bool:
     """Whether something in a journal is still to be stored."""
     held = {trajectory.id for trajectory in page.ended} | page.open.keys()
-    later = any(outcome.arrived_at > now for outcome in page.outcomes) or any(event.at > now for event in page.closed)
-    return later or bool(held & waiting)
+    moments = [*(row.arrived_at for row in (*page.outcomes, *page.refused)), *(event.at for event in page.closed)]
+    return any(moment > now for moment in moments) or bool(held & waiting)

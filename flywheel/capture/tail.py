@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from flywheel.capture import journal
 from flywheel.capture.journal import Began, Ended, Said, Told, Whole
-from flywheel.schema import Outcome, Step, Trajectory, canonical_json
+from flywheel.capture.unfinished import Unfinished
+from flywheel.schema import Outcome, Trajectory
 
 CHUNK = 8 * 2**20  # bytes that are read at once
 
@@ -20,7 +19,7 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.open: dict[str, tuple[Trajectory, list[Step]]] = {}
+        self.open: dict[str, Unfinished] = {}
         self.ended: set[str] = set()
         self.torn: list[bytes] = []
         self._at = 0
@@ -42,8 +41,8 @@ class Tail:
 
     def left(self) -> Iterator[Trajectory]:
         """What a dead writer left without an end, as it stands."""
-        for trajectory, steps in self.open.values():
-            yield msgspec.structs.replace(trajectory, end_state="partial", steps=tuple(steps))
+        for unfinished in self.open.values():
+            yield unfinished.so_far
 
     def _event(self, line: bytes) -> Iterator[Trajectory | Outcome]:
         try:
@@ -57,19 +56,11 @@ class Tail:
         elif isinstance(event, Told):
             yield event.outcome
         elif isinstance(event, Began):
-            self.open[event.trajectory.id] = (event.trajectory, [])
+            self.open[event.trajectory.id] = Unfinished(event.trajectory)
         elif isinstance(event, Said | Ended) and event.id in self.open:
-            trajectory, steps = self.open[event.id]
-            about = event.about | ({"error": event.error} if isinstance(event, Ended) and event.error else {})
-            if about:
-                metadata = canonical_json({**msgspec.json.decode(trajectory.metadata), **about})
-                trajectory = msgspec.structs.replace(trajectory, metadata=metadata)
-            if isinstance(event, Said):
-                steps.append(event.step)
-                self.open[event.id] = (msgspec.structs.replace(trajectory, arrived_at=event.at), steps)
-                return
-            del self.open[event.id]
-            self.ended.add(event.id)
-            yield msgspec.structs.replace(trajectory, end_state=event.state, arrived_at=event.at, steps=tuple(steps))
+            if ended := self.open[event.id].take(event):
+                del self.open[event.id]
+                self.ended.add(event.id)
+                yield ended
         else:
             self.torn.append(line)

@@ -14,7 +14,7 @@ from flywheel import warehouse
 from flywheel.capture import joining, journal
 from flywheel.capture.held import Held, Place, held
 from flywheel.capture.joining import Answer
-from flywheel.capture.journal import Began, Closed, Event, Exchanged, Spanned, Told, Whole
+from flywheel.capture.journal import Began, Closed, Event, Exchanged, SetAside, Spanned, Told, Whole
 from flywheel.capture.subject import pattern
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES
 from flywheel.settings import Home
@@ -121,14 +121,15 @@ def find(home: Home, workspace: str, asked: Asked) -> Traces:
         [(outcomes,)] = connection.sql("SELECT count(*) FROM told").fetchall()
         gone = {id for (id,) in connection.sql("FROM gone").fetchall()}
         parts = _parts(lines, gone, [text for (text,) in connection.sql("SELECT metadata FROM captured").fetchall()])
+    going = [line for line in lines if line.hit or line.ids & (gone | parts)]
     return Traces(
         trajectories=found.cast(FOUND),
-        inputs=tuple(sorted({key for (key,) in inputs})),
+        inputs=tuple(sorted({*(key for (key,) in inputs), *(line.input for line in going if line.input)})),
         counts={
             "trajectories": len(gone),
             "captured rows": found["place"].to_pylist().count("captures"),
             "outcomes": outcomes,
-            "journal lines": sum(line.hit or bool(line.ids & (gone | parts)) for line in lines),
+            "journal lines": len(going),
             "quarantined": len(inputs),
         },
         alike=tuple(id for (id,) in alike),
@@ -137,13 +138,14 @@ def find(home: Home, workspace: str, asked: Asked) -> Traces:
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A line of a journal: the trajectories it is `about`, the `ids` by which it can be erased, whether a text that is
-    looked for stands in it, and the exchange that it tells of."""
+    """A line of a journal: the trajectories it is `about`, the `ids` with any of which it goes, whether a text that is
+    looked for stands in it, and the exchange, or the key of the refused input, that it tells of."""
 
     about: set[str]
     ids: set[str]
     hit: bool
     exchange: Held | None = None
+    input: str | None = None
 
 
 def _parts(lines: Sequence[Line], gone: set[str], metadata: Iterable[str]) -> set[str]:
@@ -167,12 +169,13 @@ def _parts(lines: Sequence[Line], gone: set[str], metadata: Iterable[str]) -> se
     return parts
 
 
-# What names a quarantined input, as in `Arrivals.add_quarantined`.
+# What names a quarantined input, as `Quarantined.key`.
 KEY = "concat_ws(chr(31), source, coalesce(line::VARCHAR, ''), error, excerpt)"
 
 
 def id_of(event: Event) -> str:
-    """The trajectory that an event of a journal is about; of exchanges and spans, their thread or trace."""
+    """The trajectory that an event of a journal is about; of exchanges and spans, their thread or trace. A refused
+    input has its key."""
     if isinstance(event, Began | Whole):
         return event.trajectory.id
     if isinstance(event, Exchanged):
@@ -181,6 +184,8 @@ def id_of(event: Event) -> str:
         return event.span.trace
     if isinstance(event, Closed):
         return event.thread
+    if isinstance(event, SetAside):
+        return event.input.key
     return event.outcome.trajectory_id if isinstance(event, Told) else event.id
 
 
@@ -231,12 +236,15 @@ def _identified(path: Path, asked: Asked) -> Iterator[Line]:
             yield Line(ids, ids, found is not None and found.search(text) is not None)
             continue
         exchange = None
+        hit = found is not None and found.search(texts(event)) is not None
+        if isinstance(event, SetAside):
+            # As in the quarantine: it goes with what its excerpt names, and takes nothing with it.
+            yield Line(set(), ids_in(event.input.excerpt.encode()), hit, input=event.input.key)
+            continue
         if isinstance(event, Exchanged):
             exchange = held(event.exchange, place, before)
             before.setdefault(exchange.id, exchange)
-        yield Line(
-            {id_of(event)}, ids_of(event), found is not None and found.search(texts(event)) is not None, exchange
-        )
+        yield Line({id_of(event)}, ids_of(event), hit, exchange)
 
 
 def _ids(ids: Iterable[str]) -> pa.Table:

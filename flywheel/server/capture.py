@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from flywheel.capture import posted
 from flywheel.capture.access import Grant
+from flywheel.capture.journal import SetAside
 from flywheel.capture.posted import Posted, Read
 from flywheel.server.access import allowed
 from flywheel.server.describing import JSON, LINES, answers, takes
@@ -37,7 +38,7 @@ class Received(msgspec.Struct, frozen=True):
 
 @router.post(
     "/api/v1/workspaces/{workspace}/trajectories",
-    responses=answers(Received, "What was accepted is on disk; what was not is in quarantine."),
+    responses=answers(Received, "All of it is on disk: what was accepted, and what was not for the quarantine."),
     openapi_extra=takes({JSON: Posted | list[Posted], LINES: str}),
 )
 async def trajectories(
@@ -56,10 +57,8 @@ async def trajectories(
     body = await request.body()
     async with here.taking:
         read = await asyncio.to_thread(_read, here, workspace, body, lines == LINES)
-    if read.accepted:
-        await here.writer(workspace).write(read.accepted)
-    if read.quarantined:
-        await asyncio.to_thread(posted.set_aside, here.home, workspace, read.quarantined, here.clock())
+    if events := [*read.accepted, *map(SetAside, read.quarantined)]:
+        await here.writer(workspace).write(events)
     rejected = [Rejected(row.line or 0, row.error) for row in read.quarantined]
     return Response(msgspec.json.encode(Received(len(read.accepted), rejected)), media_type=JSON)
 

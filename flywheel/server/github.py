@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from typing import Annotated, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_plus
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 
-from flywheel.capture import github, strict
+from flywheel.capture import github, ledger, strict
 from flywheel.capture.audit import audit
 from flywheel.capture.github import Heard
-from flywheel.capture.journal import Told
+from flywheel.capture.importers.records import EXCERPT
+from flywheel.capture.journal import SetAside, Told
 from flywheel.schema import FlywheelError
 from flywheel.server.describing import JSON, answers, takes
 from flywheel.server.errors import Refused
@@ -47,11 +48,20 @@ async def delivered(
     ] = None,
     delivery: Annotated[str, Header(alias="X-GitHub-Delivery", description="The id of the delivery.")] = "",
 ) -> Response:
-    """Hear what became of pull requests. A delivery that comes again tells the same outcomes, which are stored once."""
+    """Hear what became of pull requests. A delivery that comes again tells the same outcomes, which are stored once.
+
+    One that cannot be read is refused, and goes into quarantine.
+    """
     body = await request.body()
     await asyncio.to_thread(_check, here, workspace, body, signature, delivery[:64])
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    heard = await asyncio.to_thread(_hear, here, workspace, event, body, kind)
+    try:
+        heard = await asyncio.to_thread(_hear, here, workspace, event, body, kind)
+    except FlywheelError as error:
+        bad = [(None, str(error), _excerpt(body, kind))]
+        aside = await asyncio.to_thread(ledger.refused, here.home, workspace, github.SOURCE, bad, here.clock())
+        await here.writer(workspace).write([*map(SetAside, aside)])
+        raise
     if heard.outcomes:
         await here.writer(workspace).write([Told(outcome) for outcome in heard.outcomes])
     answer = Delivered(len(heard.outcomes), heard.ignored)
@@ -73,6 +83,11 @@ def _check(here: Running, workspace: str, body: bytes, signature: str | None, de
     )
     if not good or not there:
         raise Refused(401, "the signature is not that of this workspace's webhook (flywheel github link)")
+
+
+def _excerpt(body: bytes, kind: str) -> str:
+    text = body[: 4 * EXCERPT].decode("utf-8", "replace")  # a form takes three bytes for one
+    return (unquote_plus(text) if kind == FORM else text)[:EXCERPT]
 
 
 def _hear(here: Running, workspace: str, event: str, body: bytes, kind: str) -> Heard:

@@ -23,8 +23,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from flywheel.capture.journal import Full, Spanned
-from flywheel.capture.otlp import Kind, Receiver, set_aside
+from flywheel.capture.journal import Event, Full, SetAside, Spanned
+from flywheel.capture.otlp import Kind, Receiver, quarantined
 from flywheel.capture.redact import redactor
 from flywheel.schema import FlywheelError
 from flywheel.server import errors
@@ -73,7 +73,7 @@ MEDIA: dict[str, Any] = {
 BODY = {"requestBody": {"required": True, "content": MEDIA}}
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "It is on disk. `partialSuccess` tells of what could not be read; that is in the quarantine.",
+        "description": "It is on disk. `partialSuccess` tells of what could not be read; that goes into quarantine.",
         "content": MEDIA,
     }
 }
@@ -137,7 +137,10 @@ async def _taken(kind: Kind, request: Request, workspace: str, here: Running) ->
     as_json, data = _is_json(request), await request.body()
     taken = await run_in_threadpool(_receiver(request, here, workspace).take, kind, data, as_json=as_json)
     at = here.clock()
-    events = [Spanned(at=at, span=span, agent=str(span.resource.get("service.name") or "")) for span in taken.spans]
+    events: list[Event] = [
+        Spanned(at=at, span=span, agent=str(span.resource.get("service.name") or "")) for span in taken.spans
+    ]
+    events += map(SetAside, quarantined(workspace, kind, taken.refused, at))
     log.debug(
         "otlp %s: %d spans or events kept, %d set aside, %d log records that tell of no model",
         kind,
@@ -147,8 +150,6 @@ async def _taken(kind: Kind, request: Request, workspace: str, here: Running) ->
     )
     if events:
         await here.writer(workspace).write(events)
-    if taken.refused:
-        await run_in_threadpool(set_aside, here.home, workspace, kind, taken.refused, at)
     return len(taken.refused), taken.refused[0].error if taken.refused else ""
 
 
@@ -170,7 +171,7 @@ def _is_json(request: Request) -> bool:
 
 
 def _quarantined(count: int, what: str, first: str) -> str:
-    return f"{count} {what} could not be read and are in the quarantine; the first: {first}"
+    return f"{count} {what} could not be read and go into quarantine; the first: {first}"
 
 
 def _answer(request: Request, message: Message, code: int = 200) -> Response:

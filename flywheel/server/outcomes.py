@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from flywheel.capture import ledger, posted, strict
 from flywheel.capture.access import Grant
-from flywheel.capture.journal import Told
+from flywheel.capture.journal import SetAside, Told
 from flywheel.capture.ledger import Heard, Telling, moment
 from flywheel.outcomes import paging
 from flywheel.outcomes.paging import Page
@@ -49,7 +49,7 @@ class Taken(msgspec.Struct, frozen=True):
 
 @router.post(
     PATH,
-    responses=answers(Taken, "What was accepted is on disk; what was not is in quarantine."),
+    responses=answers(Taken, "All of it is on disk: what was accepted, and what was not for the quarantine."),
     openapi_extra=takes({JSON: Telling | list[Telling], LINES: str}),
 )
 async def tell(
@@ -69,10 +69,9 @@ async def tell(
         raise Refused(415, f"send {LINES}, an outcome a line, or {JSON}, a list of outcomes or one")
     body = await request.body()
     heard, rejected = await asyncio.to_thread(_read, here, workspace, body, kind == LINES)
-    if heard:
-        await here.writer(workspace).write([Told(one.outcome) for one in heard])
-    if rejected:
-        await asyncio.to_thread(ledger.set_aside, here.home, workspace, posted.SOURCE, rejected, here.clock())
+    aside = await asyncio.to_thread(ledger.refused, here.home, workspace, posted.SOURCE, rejected, here.clock())
+    if events := [*(Told(one.outcome) for one in heard), *map(SetAside, aside)]:
+        await here.writer(workspace).write(events)
     again = sum(one.again for one in heard)
     taken = Taken(len(heard) - again, again, [Rejected(line, error) for line, error, _ in rejected])
     return Response(msgspec.json.encode(taken), media_type=JSON)

@@ -12,7 +12,7 @@ import msgspec
 from flywheel import warehouse
 from flywheel.capture import journal
 from flywheel.capture.gathered import IDLE
-from flywheel.capture.journal import Began, Exchanged, Spanned, Told, Whole
+from flywheel.capture.journal import Began, Exchanged, SetAside, Spanned, Told, Whole
 from flywheel.corpus.decisions import relation
 from flywheel.corpus.manifest import manifest, manifest_path
 from flywheel.outcomes.join import joined
@@ -153,5 +153,5 @@ def _recorded(home: Home, config: WheelConfig) -> Iterator[datetime]:
                     yield event.exchange.ended_at + IDLE
                 elif isinstance(event, Spanned):
                     yield event.at + IDLE
-                else:
+                elif not isinstance(event, SetAside):
                     yield event.at

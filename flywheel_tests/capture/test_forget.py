@@ -14,12 +14,22 @@ from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.erasure import Erasure, Tombstones, records
 from flywheel.capture.importers.spans import Span
 from flywheel.capture.ingest import ingest
-from flywheel.capture.journal import Closed, Spanned
+from flywheel.capture.journal import Closed, SetAside, Spanned
 from flywheel.capture.settle import settle
 from flywheel.capture.threads import Threads
 from flywheel.capture.traces import Asked, find
 from flywheel.capture.writer import Writer
-from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError, Step, ToolCall, Trajectory, stable_id
+from flywheel.schema import (
+    OUTCOMES,
+    QUARANTINE,
+    TRAJECTORIES,
+    FlywheelError,
+    Quarantined,
+    Step,
+    ToolCall,
+    Trajectory,
+    stable_id,
+)
 from flywheel.settings import Home
 from flywheel_tests.capture.test_threads import bot, call, user
 
@@ -195,6 +205,32 @@ def test_torn_lines_that_name_the_person_go_too(desk):
         "nonsense",
         '{"event": "sa',
     }
+
+
+def bad(excerpt: str) -> SetAside:
+    return SetAside(
+        Quarantined(workspace="desk", source="http", line=1, error="no JSON", excerpt=excerpt, arrived_at=MONDAY)
+    )
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_refused_input_goes_from_a_living_journal_and_never_comes_back(desk, stored):
+    record(desk, episode("a"), episode("x", "Jane Doe"))
+    inputs = [bad("I am Jane Doe"), bad('{"id": "x", "steps": ['), bad('{"id": "a", "steps": [')]
+    with Writer(desk, "desk") as writer:
+        writer.put(inputs).result(5)
+        if stored:
+            settle(desk, "desk", LATER)
+        done = erase(desk, JANE)
+        assert (done.counts["journal lines"], done.counts["quarantined"]) == (2, 2 * stored)
+        assert (len(done.inputs), len(done.trajectories)) == (2, 1)
+        assert holds(desk, "jane doe") == []
+        writer.put(inputs).result(5)
+        settled = settle(desk, "desk", LATER)
+        assert (settled.quarantined, settled.erased) == (not stored, 2)
+        assert holds(desk, "jane doe") == []
+    [row] = warehouse.read(desk.quarantine, QUARANTINE, "desk").to_pylist()
+    assert (row["excerpt"], ids(desk)) == ('{"id": "a", "steps": [', ["a"])
 
 
 @pytest.mark.parametrize("moment", ["begun", "written", "noted", "one removed"])

@@ -17,8 +17,8 @@ from flywheel.capture import Recorder, ledger, outcome_files, posted
 from flywheel.capture.audit import audit
 from flywheel.capture.exchanges import Exchange
 from flywheel.capture.ingest import ingest
-from flywheel.capture.journal import Spanned
-from flywheel.capture.otlp import Receiver, set_aside
+from flywheel.capture.journal import SetAside, Spanned
+from flywheel.capture.otlp import Receiver, quarantined
 from flywheel.capture.redact import redactor
 from flywheel.capture.settle import settle
 from flywheel.capture.threads import Threads
@@ -485,7 +485,6 @@ def test_what_is_posted_and_exchanged_and_traced_stores_none(desk: Home) -> None
     bad = posted.read(
         desk, "desk", enumerate(record[:-1] for record in records), posted.Limits(depth=100, field=10**6), NOON
     )
-    posted.set_aside(desk, "desk", bad.quarantined, NOON)
     receiver = Receiver(lambda: redactor(desk, "desk"))
     taken = receiver.take("traces", json.dumps(otlp()).encode(), as_json=True)
     with Writer(desk, "desk") as writer:
@@ -495,7 +494,9 @@ def test_what_is_posted_and_exchanged_and_traced_stores_none(desk: Home) -> None
             threads.put(exchange).result(60)
     refused = receiver.take("traces", json.dumps(request(*spoken(unnamed))).encode(), as_json=True).refused
     assert len(refused) > 100
-    set_aside(desk, "desk", "traces", refused, NOON)
+    aside = [*bad.quarantined, *quarantined("desk", "traces", refused, NOON)]
+    with Writer(desk, "desk") as writer:
+        writer.put([*map(SetAside, aside)]).result(60)
     assert_none(desk)
     assert settle(desk, "desk", NOON + timedelta(days=1)).trajectories > 300
     assert_none(desk)

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from flywheel import warehouse
 from flywheel.capture import Recorder, journal, workspaces
+from flywheel.capture.journal import SetAside
 from flywheel.capture.settle import Settled, settle
-from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError
+from flywheel.capture.writer import Writer
+from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError, Quarantined
 from flywheel.settings import Home
 
 MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -123,6 +125,23 @@ def test_torn_and_foreign_lines_are_set_aside_and_the_rest_goes_on(desk: Home) -
     bad = warehouse.read(desk.quarantine, QUARANTINE, "desk").sort_by("line").to_pylist()
     assert [(r["line"], r["source"]) for r in bad] == [(1, path.name), (4, path.name), (5, path.name)]
     assert path.with_suffix(".torn").read_bytes().startswith(b"\0\0\0\n{")
+
+
+def bad(line: int, at: datetime) -> SetAside:
+    return SetAside(
+        Quarantined(workspace="desk", source="http", line=line, error="no JSON", excerpt="x", arrived_at=at)
+    )
+
+
+def test_refused_inputs_are_stored_once_when_they_are_due(desk: Home) -> None:
+    with Writer(desk, "desk") as writer:
+        writer.put([bad(1, MONDAY), bad(2, MONDAY + DAY), bad(1, MONDAY)]).result(5)
+        assert settle(desk, "desk", MONDAY) == settled(quarantined=1, waiting=1)
+        assert settle(desk, "desk", MONDAY) == settled(waiting=1)
+    assert settle(desk, "desk", MONDAY) == settled(waiting=1)
+    assert settle(desk, "desk", MONDAY + DAY) == settled(quarantined=1, journals_removed=1)
+    rows = warehouse.read(desk.quarantine, QUARANTINE, "desk").sort_by("line").to_pylist()
+    assert [(row["line"], row["arrived_at"]) for row in rows] == [(1, MONDAY), (2, MONDAY + DAY)]
 
 
 def test_an_unknown_workspace_is_refused(desk: Home) -> None:

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 
+from flywheel import warehouse
 from flywheel.capture import journal
 from flywheel.capture.settle import settle
 from flywheel.corpus.query import query
@@ -68,6 +69,16 @@ def test_what_is_sent_again_is_there_once(desk: Home) -> None:
 
     assert ids(desk) == ["t1", "t2"]
     assert query(desk, "SELECT count(*) FROM quarantine").rows == [(1,)]
+
+
+def test_bad_requests_make_no_files(desk: Home) -> None:
+    with serving(desk, Config(settle_every_s=3600)) as base:
+        for n in range(5):
+            assert post(base, b"broken %d" % n).json()["accepted"] == 0
+        assert len(journal.paths(desk.journals / "desk")) == 1
+        assert warehouse.files(desk.quarantine, "desk") == []
+    assert len(warehouse.files(desk.quarantine, "desk")) == 1
+    assert query(desk, "SELECT count(*) FROM quarantine").rows == [(5,)]
 
 
 def test_the_answer_comes_when_it_is_on_disk(live: Live, desk: Home) -> None:

@@ -21,7 +21,7 @@ from flywheel import warehouse
 from flywheel.capture import github, workspaces
 from flywheel.capture.changes import changes, pull_name
 from flywheel.capture.settle import settle
-from flywheel.schema import OUTCOMES, FlywheelError
+from flywheel.schema import OUTCOMES, QUARANTINE, FlywheelError
 from flywheel.settings import Home
 from flywheel_tests.server.conftest import Live
 from flywheel_tests.server.test_outcomes import LATER
@@ -204,6 +204,15 @@ def test_forms_are_read_as_well(deliver: Deliver, desk: Home) -> None:
 @pytest.mark.parametrize("payload", [b"", b"[]", b'{"action":"closed"}', b'{"action":', b'{"a":1,"a":2}'])
 def test_what_github_does_not_send_is_refused(deliver: Deliver, payload: bytes) -> None:
     assert deliver("pull_request", payload).status_code == 400
+
+
+def test_what_is_refused_is_kept_without_its_secrets(deliver: Deliver, desk: Home) -> None:
+    body = urlencode({"payload": '{"action": "closed", "by": "ann@x.org"'}).encode()
+    for _ in range(2):
+        assert deliver("pull_request", body, Content_Type="application/x-www-form-urlencoded").status_code == 400
+    settle(desk, "desk", LATER)
+    [row] = warehouse.read(desk.quarantine, QUARANTINE, "desk").to_pylist()
+    assert (row["source"], row["excerpt"]) == ("github", 'payload={"action": "closed", "by": "<EMAIL>"')
 
 
 def test_what_is_not_signed_is_refused(live: Live, deliver: Deliver, desk: Home) -> None:

@@ -217,6 +217,7 @@ def test_a_conversation_that_the_sdk_cut_is_told_and_not_stored(desk: Home, live
         one.set_attributes(said)
         one.set_attribute("openinference.span.kind", "LLM")
     assert tracers.force_flush()
+    settle(desk, "desk", datetime.now(UTC))
     [bad] = warehouse.read(desk.quarantine, QUARANTINE, "desk").to_pylist()
     assert "the SDK dropped" in bad["error"] and "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT" in bad["error"]
 
@@ -260,6 +261,7 @@ def test_what_cannot_be_read_is_told_and_quarantined(desk: Home, live: Live) -> 
     lost = logs(log(*EVENTS[0], span_id=""))
     said = json.loads(post(f"{url}/logs", json.dumps(lost).encode())[2])["partialSuccess"]
     assert said["rejectedLogRecords"] == "1" and "names no span" in said["errorMessage"]
+    settle(desk, "desk", datetime.now(UTC))
     rows = warehouse.read(desk.quarantine, QUARANTINE, "desk").sort_by("source").to_pylist()
     assert [row["source"] for row in rows] == ["otlp/logs", "otlp/traces"]
     assert "ann@x.org" not in repr(rows)

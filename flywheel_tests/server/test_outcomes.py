@@ -55,6 +55,7 @@ def test_bad_outcomes_are_set_aside_and_the_others_stand(live: Live, desk: Home)
     body += b'{"trajectory_id":"a","signal":"s","value":1,"observed_at":"2026-01-05T12:00:00"}\n'
     sent = httpx.post(live(desk) + PATH, content=body, headers={"Content-Type": "application/x-ndjson"}).json()
     assert (sent["accepted"], [bad["line"] for bad in sent["quarantined"]]) == (1, [1, 2, 3, 4, 6])
+    settle(desk, "desk", LATER)
     assert warehouse.read(desk.quarantine, QUARANTINE, "desk").num_rows == 5
 
 

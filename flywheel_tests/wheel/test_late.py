@@ -9,10 +9,10 @@ from flywheel import environments, warehouse
 from flywheel.capture import workspaces
 from flywheel.capture.exchanges import Exchange
 from flywheel.capture.gathered import IDLE
-from flywheel.capture.journal import Exchanged
+from flywheel.capture.journal import Exchanged, SetAside
 from flywheel.capture.writer import Writer
 from flywheel.corpus.snapshot import snapshot
-from flywheel.schema import Outcome, Step, Trajectory, outcomes_table, trajectories_table
+from flywheel.schema import Outcome, Quarantined, Step, Trajectory, outcomes_table, trajectories_table
 from flywheel.wheel import late, versioning
 from flywheel.wheel.config import WheelConfig
 from flywheel.wheel.versions import Version
@@ -145,6 +145,13 @@ def test_a_conversation_under_way_has_arrived_once_it_is_over(made):
     writer.close()
     assert not late.arrived(made, CONFIG, after=MONDAY, until=THURSDAY + IDLE / 2)
     assert late.arrived(made, CONFIG, after=MONDAY, until=THURSDAY + IDLE)
+
+
+def test_a_refused_input_is_nothing_that_a_version_is_made_of(made):
+    input = Quarantined(workspace="support", source="http", line=1, error="no JSON", excerpt="", arrived_at=THURSDAY)
+    with Writer(made, "support") as writer:
+        writer.put([SetAside(input)]).result(5)
+    assert not late.arrived(made, CONFIG, after=MONDAY, until=THURSDAY + IDLE)
 
 
 def test_a_version_exists_once_it_is_made(made):
