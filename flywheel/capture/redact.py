@@ -29,6 +29,7 @@ LONG = 8  # digits of a number that may be somebody's
 TELLING = 9  # characters of a value, a digit among them, that is known again where nothing says what it is
 # The end of an excerpt that may be the beginning of a secret: a word, or groups of characters.
 CUT = re.compile(r"(?:[\w@.+/=~%:\\-]+|(?:\b[A-Z0-9]{2,6}[ -]?){1,8})(?:…)?\Z")
+HALF = 6  # characters of such an end, a digit or an @ among them, that are more than a word
 MOST = 1000  # values that are known again
 # What tells a step's text in other words, and the steps' before it.
 TOKENS, PROMPT_TOKENS = ("token_ids", "logprobs"), ("prompt_token_ids", "prompt_logprobs")
@@ -254,6 +255,13 @@ class Redactor:
 
 def _normal(value: str) -> str:
     return re.sub(r"[\s().-]", "", value).lower()
+
+
+def unfinished(text: str) -> str:
+    """A redacted text that broke off, without the end that may be the beginning of a secret."""
+    end = CUT.search(text)
+    half = end and len(end[0]) >= HALF and any(char.isdigit() or char == "@" for char in end[0])
+    return CUT.sub("…", text) if half else text
 
 
 def without(metadata: str, names: tuple[str, ...]) -> str:

@@ -25,6 +25,7 @@ from flywheel.settings import Home
 # How many ends of conversations are kept in memory, and how much of what was redacted in them, in bytes.
 TIPS = 50_000
 KEPT = 64 * 2**20
+LONGEST_ERROR = 2000  # characters
 
 
 class State(msgspec.Struct, frozen=True):
@@ -139,12 +140,15 @@ class Threads:
         messages, state = _clean(exchange.messages[at:], state, counts)
         found = [_clean(answer, state, counts) for answer in exchange.answers]
         beside = _fork(found[0][1] if found else state)
+        if exchange.state == "partial":
+            found = [(_unfinished(answer), after) for answer, after in found]
         details = []
         for detail, answer, (clean, _) in zip(exchange.details, exchange.answers, found, strict=False):
             gone = (TOKENS if clean != answer else ()) + (PROMPT_TOKENS if state.masked else ())
             details.append(_details(beside, detail, [key for key in gone if key in detail]))
         about = {**_value(beside, exchange.about)}
-        error, tools = beside.text(exchange.error), _value(beside, exchange.tools)
+        error = beside.excerpt(exchange.error[:LONGEST_ERROR], LONGEST_ERROR)
+        tools = _value(beside, exchange.tools)
         if counts := counts + beside.counts:
             about["redactions"] = dict(sorted(counts.items()))
         clean = msgspec.structs.replace(
@@ -175,6 +179,21 @@ def _clean(messages: list[Message], state: State, counts: Counter[str]) -> tuple
     if size == state.size:  # nothing to remember that was not known: one redactor for many ends
         redactor = state.redactor
     return found, State(redactor, state.masked or found != messages, size)
+
+
+def _unfinished(answer: list[Message]) -> list[Message]:
+    """A redacted answer that broke off, without what was cut apart in what it said last."""
+    if not answer:
+        return answer
+    last = copy.deepcopy(answer[-1])
+    calls = [call.get("function") for call in last.get("tool_calls") or () if isinstance(call, dict)]
+    functions = [function for function in calls if isinstance(function, dict)]
+    said: list[tuple[dict[str, Any], str]] = [(function, "arguments") for function in functions]
+    said = said or [(last, key) for key in ("content", "reasoning_content", "reasoning") if last.get(key)][:1]
+    for holder, key in said:
+        if isinstance(holder.get(key), str):
+            holder[key] = redact.unfinished(holder[key])
+    return [*answer[:-1], last]
 
 
 def _message(redactor: Redactor, message: Message) -> Message:

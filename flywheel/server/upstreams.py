@@ -96,8 +96,9 @@ class Remote:
             what = f"{what} for {self._timeout.sock_read:g} s"
         else:
             what = f"{what} ({type(error).__name__}: {getattr(error, 'strerror', None) or 'the connection was closed'})"
+        shown = URL(self.url).with_user(None).with_query(None)  # what is between may be a password
         return Away(
-            f"the upstream {self.url} {what}: see that it runs and that this server reaches it; it is set with "
+            f"the upstream {shown} {what}: see that it runs and that this server reaches it; it is set with "
             "`flywheel serve --openai URL --anthropic URL`"
         )
 

@@ -22,11 +22,11 @@ TRACE, SPAN = "5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174"
 KINDS: dict[Kind, Any] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
 
 
-def protobuf(kind: Kind, body: dict[str, Any]) -> bytes:
+def protobuf(kind: Kind, body: dict[str, Any], *ids: str) -> bytes:
     """A request in protobuf; as JSON it has its ids in base64 for this library, in hexadecimal for OTLP."""
     text = json.dumps(body)
-    for name in (TRACE, SPAN):
-        text = text.replace(name, b64encode(bytes.fromhex(name)).decode())
+    for name in ids or (TRACE, SPAN):
+        text = text.replace(f'"{name}"', f'"{b64encode(bytes.fromhex(name)).decode()}"')
     return ParseDict(json.loads(text), KINDS[kind]()).SerializeToString()
 
 

@@ -34,7 +34,6 @@ PROVIDERS = {
     "cohere.com": "cohere",
     "perplexity.ai": "perplexity",
 }
-LONGEST_ERROR = 2000  # characters
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +155,7 @@ class Call:
             started_at=self._request.at,
             ended_at=at,
             state=state,
-            error=error[:LONGEST_ERROR],
+            error=error,
             about={
                 "api": self._request.api.NAME,
                 "upstream": host,
