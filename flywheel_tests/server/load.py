@@ -51,7 +51,8 @@ class Notes(msgspec.Struct):
 
     `asked` has the messages of each request to a model by the last of them, which no other request has but one that is
     sent again; `answered` the answers that came whole, a list a request. `posted`, `recorded` and `spans` have what was
-    said by id, `outcomes` the ids of the trajectories that they are about: all of them were acknowledged.
+    said by id, `outcomes` the ids of the trajectories that they are about: all of them were acknowledged. `refused`
+    counts answers of 503: the disk is full.
     """
 
     asked: dict[str, list[Message]] = {}
@@ -63,6 +64,7 @@ class Notes(msgspec.Struct):
     spans: dict[str, list[str]] = {}
     recorded: dict[str, list[str]] = {}
     again: int = 0
+    refused: int = 0
 
 
 class Model:
@@ -203,11 +205,20 @@ class Client:
         while True:
             try:
                 answer = self.http.post(self.base + path, content=content, headers={"content-type": kind})
-                assert answer.status_code == 200, (answer.status_code, answer.text)
-                return answer
+                if self.taken(answer):
+                    return answer
             except httpx.TransportError:
                 self.notes.again += 1
-                time.sleep(PAUSE)
+            time.sleep(PAUSE)
+
+    def taken(self, answer: httpx.Response) -> bool:
+        """Whether what was sent was taken; else the disk is full."""
+        if answer.status_code == 503:
+            assert int(answer.headers["retry-after"]) > 0
+            self.notes.refused += 1
+            return False
+        assert answer.status_code == 200, (answer.status_code, answer.read())
+        return True
 
 
 class Caller(Client):
@@ -248,12 +259,10 @@ class Caller(Client):
         try:
             if not stream:
                 answer = self.http.post(self.base + way, json=body)
-                assert answer.status_code == 200, answer.text
-                found = [choice["message"] for choice in answer.json()["choices"]]
+                found = [choice["message"] for choice in answer.json()["choices"]] if self.taken(answer) else None
             else:
                 with self.http.stream("POST", self.base + way, json=body) as answer:
-                    assert answer.status_code == 200, answer.read()
-                    found = _heard(answer, leaves)
+                    found = _heard(answer, leaves) if self.taken(answer) else None
         except httpx.TransportError:
             self.notes.broken += 1
             time.sleep(PAUSE)

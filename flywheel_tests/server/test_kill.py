@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import resource
 import socket
 import time
 from collections import Counter
@@ -27,6 +28,9 @@ from flywheel_tests.server import load
 from flywheel_tests.server.load import Model, Notes
 
 CLIENTS = {"a": ["call"] * 5 + ["post"], "b": ["call"] * 3 + ["tell", "trace", "record"]}
+
+# One that ships a spool leaves a full disk alone for as long as it is told to.
+WITHOUT_SPOOL = {name: [kind for kind in kinds if kind != "record"] for name, kinds in CLIENTS.items()}
 
 
 class Forker:
@@ -107,10 +111,51 @@ def test_a_server_killed_at_any_moment_loses_nothing_that_it_acknowledged(
         for server in serving:
             forker.kill(server)
     assert ended == [0 for _ in sending]
+    notes = noted(tmp_path)
+    assert sum(note.refused for note in notes) == 0
+    check(desk, model, notes)
+
+
+def test_a_disk_that_is_full_for_a_while_is_told_and_takes_nothing_from_what_is_there(
+    desk: Home, forker: Forker, tmp_path: Path
+) -> None:
+    model, port = Model(), free_port()
+    config = tmp_path / "server.toml"
+    config.write_text("idle_s = 0.4\nsettle_every_s = 0.2\n")
+    with load.listening(model) as upstream:
+        options = ("--port", str(port), "--openai", upstream, "--config", str(config))
+        server = forker.fork("serve", desk.root, *options)
+        base = f"http://127.0.0.1:{port}"
+        ready(base)
+        sending = [forker.fork("clients", [base], tmp_path, name, kinds, 1) for name, kinds in WITHOUT_SPOOL.items()]
+        for _ in range(3):
+            time.sleep(0.5)
+            # No file of it may grow beyond this: a line is torn where its journal reaches it.
+            size = max((path.stat().st_size for path in journal.paths(desk.journals / "desk")), default=0)
+            resource.prlimit(server, resource.RLIMIT_FSIZE, (size + 1000, resource.RLIM_INFINITY))
+            time.sleep(0.7)
+            resource.prlimit(server, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        time.sleep(0.5)
+        (tmp_path / "stop").touch()
+        ended = [forker.wait(process) for process in sending]
+        forker.kill(server)
+    assert ended == [0 for _ in sending]
+    notes = noted(tmp_path)
+    assert sum(note.refused for note in notes) > 0
+    check(desk, model, notes)
+    assert warehouse.read(desk.quarantine, QUARANTINE, "desk").num_rows <= 1  # what the kill cut off
+
+
+def noted(folder: Path) -> list[Notes]:
+    """What the clients noted."""
+    return [msgspec.json.decode((folder / name).read_bytes(), type=Notes) for name in CLIENTS]
+
+
+def check(desk: Home, model: Model, notes: list[Notes]) -> None:
+    """Store what is left; then all that was acknowledged is there once, and nothing that was not sent."""
     assert settle(desk, "desk", datetime.now(UTC) + timedelta(days=1)).waiting == 0
     assert journal.paths(desk.journals / "desk") == []
 
-    notes = [msgspec.json.decode((tmp_path / name).read_bytes(), type=Notes) for name in CLIENTS]
     stored = [trajectory_of(row) for row in warehouse.read(desk.captures, TRAJECTORIES, "desk").to_pylist()]
     assert max(Counter(t.id for t in stored).values()) == 1
     by_source: dict[str, list[Trajectory]] = {}
