@@ -13,7 +13,7 @@ import pyarrow as pa
 from flywheel import artifacts, warehouse
 from flywheel.export.card import UNSPECIFIED, Card, File
 from flywheel.export.files import Columns, Lines, Sink
-from flywheel.export.write import Filed, written_to
+from flywheel.export.write import Filed, digest_of, written_to
 from flywheel.preferences import storage
 from flywheel.preferences.step_records import STEP_RECORDS, step_records
 from flywheel.rollout import storage as forests
@@ -122,7 +122,7 @@ def _written(
     def opened(folder: Path, stem: str) -> Sink:
         return Columns(folder, stem, schema) if schema else Lines(folder, stem, packed=packed)
 
-    def card(files: tuple[File, ...], digest: str) -> Card:
+    def card(files: tuple[File, ...]) -> Card:
         return Card(
             format=name,
             format_version=trl.VERSION if name == DPO else "StepPO and GiGPO step records, arXiv 2604.18401",
@@ -131,7 +131,7 @@ def _written(
             written=written,
             left_out={reason: count for reason, count in left_out.items() if count},
             files=files,
-            digest=digest,
+            digest=digest_of(files),
             license=license,
             made_of=made_of | {"split": "train"} | ({"where": where} if where else {}),
             lost=LOST[name],

@@ -15,7 +15,7 @@ from flywheel.export import choose
 from flywheel.export.budget import Budget
 from flywheel.export.card import UNSPECIFIED, Card, File, readme
 from flywheel.export.choose import Chosen
-from flywheel.export.files import Columns, Lines, Sink
+from flywheel.export.files import Columns, Lines, Sink, line
 from flywheel.schema import FlywheelError, canonical_json
 from flywheel.settings import Home
 from flywheel.views.compress import Compression, compressed
@@ -55,6 +55,24 @@ def rows(
             prompts.add(key)
         number += 1
         yield given, made
+
+
+def lines(made: list[dict[str, Any]], of: Format) -> bytes:
+    """Rows of a format as lines."""
+    return b"".join(line(row, spaced=of.name == "hermes") for row in made)
+
+
+def counted(home: Home, chosen: Chosen, of: Format) -> Card:
+    """The card of the rows of a format as one file of lines, which is made to be counted, and not kept."""
+    left_out = Counter(chosen.left_out)
+    digest = hashlib.sha256()
+    written = count = size = 0
+    for _, made in rows(home, chosen, of, tell=lambda reason: left_out.update([reason])):
+        data = lines(made, of)
+        digest.update(data)
+        written, count, size = written + 1, count + len(made), size + len(data)
+    file = File(name=f"{of.name}.ndjson", rows=count, bytes=size, sha256=digest.hexdigest())
+    return _card(of, chosen, written, left_out, (file,))
 
 
 def trajectories(
@@ -106,24 +124,35 @@ def trajectories(
 
     stems = {"hermes": ["trajectory_samples", "failed_trajectories"], "steps": ["steps", "trajectories"]}
 
-    def card(files: tuple[File, ...], digest: str) -> Card:
-        return Card(
-            format=of.name,
-            format_version=of.version,
-            unit="trajectories",
-            looked_at=written + left_out.total(),
-            written=written,
-            left_out=dict(left_out.most_common()),
-            files=files,
-            digest=digest,
-            license=license,
-            made_of=chosen.said,
-            lost=dict(of.lost),
-            budget=budget.said() if budget else {},
-            compressed=dict(sorted(compressions.items())),
+    def card(files: tuple[File, ...]) -> Card:
+        said = budget.said() if budget else {}
+        made = _card(of, chosen, written, left_out, files)
+        return msgspec.structs.replace(
+            made, license=license, budget=said, compressed=dict(sorted(compressions.items()))
         )
 
     return written_to(to, stems.get(of.name, [chosen.said["split"]]), opened, filed, card)
+
+
+def _card(of: Format, chosen: Chosen, written: int, left_out: Counter[str], files: tuple[File, ...]) -> Card:
+    return Card(
+        format=of.name,
+        format_version=of.version,
+        unit="trajectories",
+        looked_at=written + left_out.total(),
+        written=written,
+        left_out=dict(left_out.most_common()),
+        files=files,
+        digest=digest_of(files),
+        license=UNSPECIFIED,
+        made_of=chosen.said,
+        lost=dict(of.lost),
+    )
+
+
+def digest_of(files: tuple[File, ...]) -> str:
+    """SHA-256 over the names and digests of files."""
+    return hashlib.sha256(canonical_json([[file.name, file.sha256] for file in files]).encode()).hexdigest()
 
 
 def written_to(
@@ -131,7 +160,7 @@ def written_to(
     stems: list[str],
     opened: Opened,
     filed: Callable[[], Filed],
-    card: Callable[[tuple[File, ...], str], Card],
+    card: Callable[[tuple[File, ...]], Card],
 ) -> Card:
     """Write rows to files beside their place, then the card, and rename the folder. Files of `stems` are always there.
 
@@ -159,8 +188,7 @@ def written_to(
             )
             for sink in sinks.values()
         )
-        digest = hashlib.sha256(canonical_json([[file.name, file.sha256] for file in files]).encode()).hexdigest()
-        made = card(files, digest)
+        made = card(files)
         (beside / "README.md").write_text(readme(made), encoding="utf-8")
         artifacts.write_json(beside / CARD, made)
     return made

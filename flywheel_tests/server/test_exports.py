@@ -1,5 +1,6 @@
 """Rows of a format over HTTP: streamed, page by page, and of one workspace alone."""
 
+import hashlib
 import json
 
 import httpx
@@ -56,6 +57,38 @@ def test_pages_follow_each_other(asked: httpx.Client):
         params["cursor"] = got.headers["x-next-cursor"]
         assert [row["id"] for row in rows(asked.get(f"{PATH}/trl-sft", params=params))] == following
     assert found == KEPT
+
+
+def test_what_a_format_has_no_row_for_is_counted(asked: httpx.Client, week: Home):
+    bare = msgspec.structs.replace(trajectory(50), id="zz", steps=trajectory(50).steps[:1])
+    warehouse.append(week.captures, trajectories_table([bare]))
+    page = asked.get(f"{PATH}/openai", headers={"Accept": "application/json"}).json()
+    card = asked.get(f"{PATH}/openai/card").json()
+    lines = asked.get(f"{PATH}/openai")
+    reason = "the assistant says nothing"
+    assert ([json.loads(line) for line in lines.content.splitlines()], page["next"]) == (page["rows"], None)
+    assert (page["written"], page["left_out"]) == (len(TRAIN), {reason: 1})
+    assert (card["looked_at"], card["written"]) == (13, len(TRAIN))
+    assert card["left_out"] == {"held out": len(HELD), reason: 1}
+    [file] = card["files"]
+    assert file["rows"] == len(page["rows"])
+    assert file["name"] == "openai.ndjson"
+    assert (file["bytes"], file["sha256"]) == (len(lines.content), hashlib.sha256(lines.content).hexdigest())
+
+
+def test_pages_in_json_add_up(asked: httpx.Client):
+    found: list[str] = []
+    params: dict[str, str] = {"version": "desk@v1", "limit": "4"}
+    while True:
+        page = asked.get(f"{PATH}/trl-sft", params=params, headers={"Accept": "application/json"}).json()
+        assert page["written"] + sum(page["left_out"].values()) <= 4
+        found += [row["id"] for row in page["rows"]]
+        if page["next"] is None:
+            break
+        params["cursor"] = page["next"]
+    assert found == KEPT
+    card = asked.get(f"{PATH}/trl-sft/card", params={"version": "desk@v1"}).json()
+    assert (card["written"], card["made_of"]["version"]) == (len(KEPT), 1)
 
 
 def test_a_workspace_a_side_and_a_condition(asked: httpx.Client):

@@ -41,6 +41,7 @@ CHECKS = {
     ("POST", f"{API}/outcomes"): Check("capture", f"{API}/outcomes", TOLD),
     ("GET", f"{API}/outcomes"): Check("read", f"{API}/outcomes"),
     ("GET", f"{API}/exports/{{format}}"): Check("export", f"{API}/exports/steps"),
+    ("GET", f"{API}/exports/{{format}}/card"): Check("export", f"{API}/exports/steps/card"),
     ("POST", f"{GATE}/otlp/v1/traces"): Check("capture", f"{GATE}/otlp/v1/traces", b"", PROTOBUF),
     ("POST", f"{GATE}/otlp/v1/logs"): Check("capture", f"{GATE}/otlp/v1/logs", b"", PROTOBUF),
     ("POST", f"{GATE}/otlp/v1/metrics"): Check("capture", f"{GATE}/otlp/v1/metrics", b"", PROTOBUF),
