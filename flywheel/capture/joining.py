@@ -15,11 +15,16 @@ from flywheel.capture.journal import Exchanged
 
 
 class Node(msgspec.Struct, eq=False):
-    """An exchange and what it goes on from: another, and which of its answers."""
+    """An exchange and what it goes on from: another, and which of its answers.
+
+    `base` is the one whose messages and answer its line leaves out; the `parent` may be one that came after that and
+    that its writer did not know, since another wrote it.
+    """
 
     held: Held
     parent: Node | None = None
     choice: int = 0
+    base: tuple[Node, int] | None = None
     said: Exchange | None = None
 
     @property
@@ -43,11 +48,11 @@ class Node(msgspec.Struct, eq=False):
     def messages(self) -> list[Message]:
         """All messages, from the first."""
         parts: list[list[Message]] = [self.exchange.messages]
-        node = self
-        while node.held.after is not None and node.parent:
-            parts.append(node.parent.exchange.answers[node.choice])
-            parts.append(node.parent.exchange.messages)
-            node = node.parent
+        base = self.base
+        while base:
+            node, choice = base
+            parts += [node.exchange.answers[choice], node.exchange.messages]
+            base = node.base
         return [message for part in reversed(parts) for message in part]
 
 
@@ -103,8 +108,9 @@ def threads(exchanges: Iterable[Held]) -> list[Thread]:
         best.setdefault(one.id, Node(one))
     nodes = sorted(best.values(), key=lambda node: (node.held.started_at, node.id))
     for node in nodes:
-        if node.held.after is not None and not node.held.lost:
-            node.parent, node.choice = best.get(node.held.after), node.held.choice
+        if node.held.after in best and not node.held.lost:
+            node.parent, node.choice = best[node.held.after], node.held.choice
+            node.base = node.parent, node.choice
     _link(nodes)
     found: dict[tuple[bool, str], list[Node]] = {}
     for node in nodes:
@@ -116,14 +122,14 @@ def threads(exchanges: Iterable[Held]) -> list[Thread]:
 
 
 def _link(nodes: Sequence[Node]) -> None:
-    """Find what exchanges that were written whole go on from: the longest that opens them, the last before them."""
+    """Find what exchanges go on from, where lines do not say it: the longest that opens them, the last before them."""
     tips: dict[bytes, list[tuple[Node, int]]] = {}
     for node in nodes:
         for choice, digest in enumerate(node.held.answered):
             if digest:
                 tips.setdefault(digest, []).append((node, choice))
     for node in nodes:
-        if node.held.after is not None:
+        if node.held.lost:
             continue
         for digest in reversed(node.held.chain):
             if found := [tip for tip in tips.get(digest, ()) if tip[0] is not node]:
@@ -174,8 +180,8 @@ def beginnings(line: Line) -> list[bytes]:
     """A digest of each beginning of a line."""
     node = line.last.node
     found = digests(line.last.said, end(node.held))[::-1]
-    while node.held.after is not None and node.parent:
+    while node.base:
         found += reversed(node.held.chain)
-        found += reversed(digests(node.parent.exchange.answers[node.choice], end(node.parent.held)))
-        node = node.parent
+        node, choice = node.base
+        found += reversed(digests(node.exchange.answers[choice], end(node.held)))
     return [*node.held.chain, *reversed(found)]

@@ -13,7 +13,7 @@ from flywheel.capture import joining
 from flywheel.capture.importers.conversations import Call, Conversation, conversation
 from flywheel.capture.importers.dialects import Message
 from flywheel.capture.importers.trace import Trace
-from flywheel.capture.joining import Answer, Line, Thread
+from flywheel.capture.joining import Answer, Line, Node, Thread
 from flywheel.capture.validity import checked
 from flywheel.schema import Trajectory, canonical_json, stable_id
 
@@ -162,13 +162,20 @@ def _trajectory(
 def _calls(line: Line) -> list[Call]:
     """The calls of a line, the last one first; the messages of each are the first so many of those of the last."""
     messages = line.last.node.messages()
-    calls: list[Call] = []
-    count = 0
-    for before, answer in zip([None, *line.path], line.path, strict=False):
-        held = answer.node.held
-        count = len(held.chain) + (count + len(before.said) if before and held.after is not None else 0)
-        calls.append(_call(answer, messages[:count]))
-    return calls[::-1]
+    counts: dict[Node, int] = {}
+    return [_call(answer, messages[: _count(answer.node, counts)]) for answer in line.path][::-1]
+
+
+def _count(node: Node, counts: dict[Node, int]) -> int:
+    """How many messages an exchange has; `counts` knows those before it."""
+    path = [node]
+    while path[-1] not in counts and (base := path[-1].base):
+        path.append(base[0])
+    for one in reversed(path):
+        if one not in counts:
+            before = counts[one.base[0]] + len(one.base[0].exchange.answers[one.base[1]]) if one.base else 0
+            counts[one] = before + len(one.held.chain)
+    return counts[node]
 
 
 def _call(answer: Answer, messages: list[Message]) -> Call:

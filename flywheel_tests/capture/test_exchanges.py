@@ -151,6 +151,21 @@ def test_a_restart_parts_nothing(captured: Captured) -> None:
     assert captured.settle(NOON + 2 * HOUR).trajectories == 0
 
 
+def test_a_conversation_that_two_servers_took_in_turns_is_one_trajectory(captured: Captured) -> None:
+    other = Captured(captured.home)
+    talk = [user("1"), bot("2"), user("3"), bot("4"), user("5"), bot("6"), user("7"), bot("8")]
+    captured("a", talk[:1], talk[1])
+    other("b", talk[:3], talk[3], **at(2))
+    assert captured("c", talk[:5], talk[5], **at(3)).after == "a"  # it does not know of b
+    assert other("d", talk[:7], talk[7], **at(4)).after == "b"
+    assert captured.settle().trajectories == 1
+    [whole] = stored(captured.home).values()
+    assert said(whole) == [(m["role"], m["content"]) for m in talk]
+    assert about(whole) == {"exchanges": ["a", "b", "c", "d"], "thread": "a"}
+    assert [msgspec.json.decode(step.metadata).get("exchange") for step in whole.steps[1::2]] == ["a", "b", "c", "d"]
+    other.writer.close()
+
+
 def test_a_settle_reads_of_a_living_journal_what_is_new_in_it(
     captured: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,7 +195,8 @@ def calls_are_there(stored: list[Trajectory], model: Model, notes: list[Notes]) 
             text = step.content or ""
             if text not in given[question]:
                 assert trajectory.end_state == "partial" and at == len(steps) - 1
-                assert any(whole.startswith(text) for whole in given[question])
+                # The last word of what was cut off is not kept: it may be half a secret.
+                assert any(whole.startswith(text.removesuffix("…")) for whole in given[question])
             elif exchange in about["exchanges"]:
                 own[text] += 1
         if steps[-1][0] != "assistant":
