@@ -18,11 +18,13 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from flywheel.capture.boundary import Boundary, whole
 from flywheel.capture.importers import otlp_json, spans
 from flywheel.capture.importers.otlp_json import REFUSED, Refused, moment
 from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.importers.spans import Span
 from flywheel.capture.redact import Redactor
+from flywheel.capture.withheld import withheld
 from flywheel.schema import FlywheelError, Quarantined
 
 Kind = Literal["traces", "logs"]
@@ -47,13 +49,13 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receiver:
-    """Reads the requests of one workspace, from any number of threads; `redactor` makes one for each span.
+    """Reads the requests of one workspace, from any number of threads; `redactor` and `boundary` make one a span.
 
     Events that are logged apart from their span share its redactor, however many requests they come in.
     """
 
-    def __init__(self, redactor: Callable[[], Redactor]) -> None:
-        self._redactor = redactor
+    def __init__(self, redactor: Callable[[], Redactor], boundary: Callable[[], Boundary] = whole) -> None:
+        self._redactor, self._boundary = redactor, boundary
         self._open: OrderedDict[tuple[str, str], Redactor] = OrderedDict()
         self._lock = Lock()
 
@@ -82,6 +84,7 @@ class Receiver:
             raise ValueError("it names no trace or no span")
         span = spans.kept(span)
         spans.calls(span)  # raises where its messages cannot be read: who sent it is told at once
+        span = withheld(span, self._boundary())
         made = _redacted(span, self._shared(span) if span.logged_at else self._redactor())
         msgspec.json.encode(made)  # raises for numbers that JSON does not have
         return made

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from flywheel.capture import redact
+from flywheel.capture import boundary, redact
 from flywheel.capture.exchanges import Exchange
 from flywheel.capture.importers.conversations import digests
 from flywheel.capture.importers.dialects import Message
@@ -26,6 +26,7 @@ from flywheel.settings import Home
 TIPS = 50_000
 KEPT = 64 * 2**20
 LONGEST_ERROR = 2000  # characters
+SOURCE = "gateway"
 
 
 class State(msgspec.Struct, frozen=True):
@@ -46,7 +47,8 @@ class Tip(msgspec.Struct, frozen=True):
 
 
 class Threads:
-    """Writes the exchanges of a workspace, redacted, each as what follows the exchange that it goes on from.
+    """Writes the exchanges of a workspace, each as what follows the exchange that it goes on from, redacted, and
+    without what of a prompt is not kept.
 
     Known by a digest of all messages are the ends of the conversations in the writer's journal, in memory alone. What
     extends one is written as what is new in it; what extends none (a rewritten history, a fork before an end, one
@@ -137,18 +139,27 @@ class Threads:
         """
         state = tip.state if tip else State(redact.redactor(self._home, self._workspace))
         counts: Counter[str] = Counter()
-        messages, state = _clean(exchange.messages[at:], state, counts)
-        found = [_clean(answer, state, counts) for answer in exchange.answers]
+        cut = boundary.of(self._home, self._workspace, SOURCE)
+        offered = cut.tools(exchange.tools)
+        left_out = cut.about()  # of the messages it is counted when they are settled
+        new = cut.messages(exchange.messages, at)
+        if new != exchange.messages[at:]:
+            state = msgspec.structs.replace(state, masked=True)
+        messages, state = _clean(new, state, counts)
+        asked = len(exchange.messages)
+        said = [cut.messages([*exchange.messages, *answer], asked) for answer in exchange.answers]
+        found = [_clean(answer, state, counts) for answer in said]
         beside = _fork(found[0][1] if found else state)
+        tools = _value(beside, offered)
+        masked = state.masked or tools != exchange.tools
         if exchange.state == "partial":
             found = [(_unfinished(answer), after) for answer, after in found]
         details = []
         for detail, answer, (clean, _) in zip(exchange.details, exchange.answers, found, strict=False):
-            gone = (TOKENS if clean != answer else ()) + (PROMPT_TOKENS if state.masked else ())
+            gone = (TOKENS if clean != answer else ()) + (PROMPT_TOKENS if masked else ())
             details.append(_details(beside, detail, [key for key in gone if key in detail]))
-        about = {**_value(beside, exchange.about)}
+        about = _value(beside, exchange.about) | ({"boundary": left_out} if left_out else {})
         error = beside.excerpt(exchange.error[:LONGEST_ERROR], LONGEST_ERROR)
-        tools = _value(beside, exchange.tools)
         if counts := counts + beside.counts:
             about["redactions"] = dict(sorted(counts.items()))
         clean = msgspec.structs.replace(

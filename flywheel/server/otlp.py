@@ -23,6 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from flywheel.capture import boundary
 from flywheel.capture.journal import Event, Full, SetAside, Spanned
 from flywheel.capture.otlp import Kind, Receiver, quarantined
 from flywheel.capture.redact import redactor
@@ -159,7 +160,9 @@ def _receiver(request: Request, here: Running, workspace: str) -> Receiver:
     if not hasattr(state, "otlp"):
         state.otlp = {}
     if workspace not in state.otlp:
-        state.otlp[workspace] = Receiver(lambda: redactor(here.home, workspace))
+        state.otlp[workspace] = Receiver(
+            lambda: redactor(here.home, workspace), lambda: boundary.of(here.home, workspace, "otlp")
+        )
     return state.otlp[workspace]
 
 

@@ -23,6 +23,23 @@ SPELLED = ("llm.input_messages.", "llm.output_messages.", "gen_ai.prompt.", "gen
 # Attributes that name the agent and the session of a trace, whatever span has them.
 AGENTS = ("gen_ai.agent.name", "agent.name")
 SESSIONS = ("gen_ai.conversation.id", "session.id")
+# Attributes that tell of a call or of a tool's run beside what was said.
+KINDS = (
+    "openinference.span.kind",
+    "gen_ai.operation.name",
+    "ai.operationId",
+    "llm.request.type",
+    "traceloop.span.kind",
+)
+MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "ai.model.id")
+PROVIDERS = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
+ASKED = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
+ANSWERED = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion")
+CALL_IDS = ("gen_ai.tool.call.id", "tool_call.id", "ai.toolCall.id")
+TOOLS = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name")
+BESIDE = (*KINDS, *MODELS, *PROVIDERS, *ASKED, *ANSWERED, *CALL_IDS, *TOOLS, *AGENTS, *SESSIONS)
+# Which layers of a prompt were left out of a span, as JSON.
+BOUNDARY = "flywheel.boundary"
 # Events that carry attributes of the span, and those that are one message each.
 DETAILS = frozenset({"gen_ai.client.inference.operation.details", "gen_ai.content.prompt", "gen_ai.content.completion"})
 EVENTS = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
@@ -155,14 +172,10 @@ def calls(span: Span) -> list[Call]:
             messages=messages,
             answer=answer,
             tools=_tools(span),
-            model=span.text("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "ai.model.id"),
-            provider=span.text("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system"),
-            prompt_tokens=_count(
-                span, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"
-            ),
-            completion_tokens=_count(
-                span, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion"
-            ),
+            model=span.text(*MODELS),
+            provider=span.text(*PROVIDERS),
+            prompt_tokens=_count(span, *ASKED),
+            completion_tokens=_count(span, *ANSWERED),
             started_at=span.started_at,
             ended_at=span.ended_at,
             failed=span.failed,
@@ -181,8 +194,8 @@ def result(span: Span) -> Result | None:
         "gen_ai.tool.call.result", "ai.toolCall.result", "output.value", "traceloop.entity.output", "output"
     )
     return Result(
-        tool_call_id=span.text("gen_ai.tool.call.id", "tool_call.id", "ai.toolCall.id") or None,
-        name=span.text("gen_ai.tool.name", "tool.name", "ai.toolCall.name") or span.name,
+        tool_call_id=span.text(*CALL_IDS) or None,
+        name=span.text(*TOOLS) or span.name,
         content="" if content is None else dialects.as_text(content),
         at=span.ended_at,
         failed=span.failed,
@@ -198,7 +211,7 @@ def _messages(span: Span) -> list[dialects.Message]:
         _indexed(span.attributes, "gen_ai.prompt"),
         span.first("gen_ai.prompt"),
         _indexed(span.attributes, "llm.input_messages"),
-        [_event(EVENTS[name], attributes) for name, attributes in span.events if name in EVENTS],
+        [message_of(EVENTS[name], attributes) for name, attributes in span.events if name in EVENTS],
         span.first("ai.prompt.messages"),
         span.first("input.value"),
     ):
@@ -209,7 +222,7 @@ def _messages(span: Span) -> list[dialects.Message]:
 
 def _answers(span: Span) -> list[list[dialects.Message]]:
     """The answers of a call, one for each choice."""
-    choices = [_event("assistant", attributes) for name, attributes in span.events if name == CHOICE]
+    choices = [message_of("assistant", attributes) for name, attributes in span.events if name == CHOICE]
     for value in (
         dialects.decoded(span.first("gen_ai.output.messages")),
         _indexed(span.attributes, "gen_ai.completion"),
@@ -233,7 +246,7 @@ def _answers(span: Span) -> list[list[dialects.Message]]:
     return [dialects.messages(value, "assistant")] if value else []
 
 
-def _event(role: str, attributes: dict[str, Any]) -> dict[str, Any]:
+def message_of(role: str, attributes: dict[str, Any]) -> dict[str, Any]:
     """The message that an event is; a choice has it as `message`."""
     held = dialects.decoded(attributes.get("message"))
     message = held if isinstance(held, dict) else attributes

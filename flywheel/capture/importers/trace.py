@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from flywheel.capture.importers import spans
+from flywheel.capture.importers import dialects, spans
 from flywheel.capture.importers.conversations import EPOCH, Call, Conversation, Result, innermost, joined, span_of
 from flywheel.capture.importers.otlp_json import REFUSED
 from flywheel.capture.importers.spans import AGENTS, SESSIONS, Span
@@ -19,7 +19,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """What a trace tells; the same whatever the order in which its spans came, and however often.
 
     `models` counts its calls of a model, with and without messages. `bad` are spans that cannot be read, each with
-    the reason. `digest` is that of its calls of models and tools.
+    the reason. `digest` is that of its calls of models and tools. `left_out` says which layers of its prompt a span has
+    no more.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     models: int
     bad: list[tuple[str, str]]
     digest: str
+    left_out: dict[str, dict[str, Any]] = {}
 
     def fields(self, conversation: Conversation) -> dict[str, Any]:
         """The fields of the trajectory that a conversation is, without its metadata."""
@@ -42,7 +44,14 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
             "session": self.session,
             "spans": sorted(conversation.answers),
             "error": conversation.last.error or None,
+            "boundary": self._left_out(conversation) or None,
         }
+
+    def _left_out(self, conversation: Conversation) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for call in sorted({*conversation.answers, conversation.last.id}):
+            found |= self.left_out.get(call.partition("#")[0], {})
+        return found
 
 
 def of(told: Iterable[Span]) -> Trace:
@@ -88,8 +97,15 @@ def of(told: Iterable[Span]) -> Trace:
         session=_first(whole, *SESSIONS) or None,
         models=models,
         bad=bad,
+        left_out={span.id: _told(span) for span in whole if spans.BOUNDARY in span.attributes},
         digest=hashlib.sha256(canonical_json(sorted(digests)).encode()).hexdigest(),
     )
+
+
+def _told(span: Span) -> dict[str, Any]:
+    """Which layers were left out of a span; whatever else stands there says nothing."""
+    told = dialects.decoded(span.text(spans.BOUNDARY))
+    return told if isinstance(told, dict) else {}
 
 
 def merged(told: Iterable[Span]) -> list[Span]:
