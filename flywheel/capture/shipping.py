@@ -37,14 +37,16 @@ class Shipper:
     """Sends what ended in the journals of one workspace of a spool; one at a time does (`alone`).
 
     Nothing leaves the spool before the server has acknowledged it. What was sent and not acknowledged, or whose
-    acknowledgement was lost with this process, is sent again: the server knows it by its id.
+    acknowledgement was lost with this process, is sent again: the server knows it by its id. What was forgotten in
+    the spool is not sent any more, however much of it was read before.
     """
 
     def __init__(self, spool: Home, server: Server) -> None:
-        self._folder = spool.journals / server.workspace
+        self._spool, self._folder = spool, spool.journals / server.workspace
         self._server = server
         self._tails: dict[Path, Tail] = {}
-        self._unsent: dict[Kind, list[bytes]] = {"trajectories": [], "outcomes": []}
+        # Each with the id of the trajectory that it is about.
+        self._unsent: dict[Kind, list[tuple[str, bytes]]] = {"trajectories": [], "outcomes": []}
         self._bytes = 0
 
     def ship(self) -> Shipped:
@@ -74,7 +76,7 @@ class Shipper:
             tail.ended.update(tail.open)
             tail.open.clear()
         for trajectory in left.values():
-            self._unsent["trajectories"].append(msgspec.json.encode(trajectory))
+            self._unsent["trajectories"].append((trajectory.id, msgspec.json.encode(trajectory)))
         self._flush(shipped)
         for tail in dead:
             self._set_aside(tail)
@@ -85,24 +87,34 @@ class Shipper:
 
     def _add(self, record: Trajectory | Outcome, shipped: Shipped) -> None:
         if isinstance(record, Trajectory):
-            kind, line = "trajectories", msgspec.json.encode(record)
+            kind, id, line = "trajectories", record.id, msgspec.json.encode(record)
         else:
             fields = msgspec.to_builtins(record)
-            kind, line = "outcomes", msgspec.json.encode({k: v for k, v in fields.items() if k not in _NOT_TOLD})
+            kind, id = "outcomes", record.trajectory_id
+            line = msgspec.json.encode({k: v for k, v in fields.items() if k not in _NOT_TOLD})
         # It is counted among what waits before anything can go wrong: what is read is never read again.
-        self._unsent[kind].append(line)
+        self._unsent[kind].append((id, line))
         self._bytes += len(line)
         if self._bytes > BODY or len(self._unsent[kind]) >= RECORDS:
             self._flush(shipped)
 
     def _flush(self, shipped: Shipped) -> None:
-        for kind, lines in self._unsent.items():
-            if lines:
+        gone = self._erased({id for unsent in self._unsent.values() for id, _ in unsent})
+        for kind, unsent in self._unsent.items():
+            if lines := [line for id, line in unsent if id not in gone]:
                 refused = self._server.post(kind, lines)
                 setattr(shipped, kind, getattr(shipped, kind) + len(lines) - len(refused))
                 shipped.quarantined += len(refused)
-                lines.clear()
+            unsent.clear()
         self._bytes = 0
+
+    def _erased(self, ids: set[str]) -> set[str]:
+        """Those of the trajectories that were forgotten here."""
+        if not self._spool.erasures.exists():
+            return set()
+        from flywheel.capture.erasure import Tombstones, records  # brings DuckDB along, which no agent needs
+
+        return Tombstones(records(self._spool, self._server.workspace)).named(ids)
 
     def _set_aside(self, tail: Tail) -> None:
         """Keep the lines that are no events, such as the torn tail of a crash, beside the journal that goes."""
