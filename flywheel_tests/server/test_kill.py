@@ -133,9 +133,10 @@ def test_a_disk_that_is_full_for_a_while_is_told_and_takes_nothing_from_what_is_
             # No file of it may grow beyond this: a line is torn where its journal reaches it.
             size = max((path.stat().st_size for path in journal.paths(desk.journals / "desk")), default=0)
             resource.prlimit(server, resource.RLIMIT_FSIZE, (size + 1000, resource.RLIM_INFINITY))
-            time.sleep(0.7)
+            wait_for(503, base)
+            time.sleep(0.3)
             resource.prlimit(server, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        time.sleep(0.5)
+            wait_for(200, base)
         (tmp_path / "stop").touch()
         ended = [forker.wait(process) for process in sending]
         forker.kill(server)
@@ -144,6 +145,13 @@ def test_a_disk_that_is_full_for_a_while_is_told_and_takes_nothing_from_what_is_
     assert sum(note.refused for note in notes) > 0
     check(desk, model, notes)
     assert warehouse.read(desk.quarantine, QUARANTINE, "desk").num_rows <= 1  # what the kill cut off
+
+
+def wait_for(status: int, base: str) -> None:
+    """Have the server write what says nothing until it answers so."""
+    end = time.monotonic() + 30
+    while httpx.post(f"{base}/w/desk/t/nobody/end").status_code != status:
+        assert time.monotonic() < end
 
 
 def noted(folder: Path) -> list[Notes]:
@@ -206,7 +214,7 @@ def calls_are_there(stored: list[Trajectory], model: Model, notes: list[Notes]) 
     assert set(own.values()) == {1}
     acknowledged = {load.clean(text) for note in notes for _, texts in note.answered for text in texts}
     assert acknowledged <= own.keys()
-    assert len(acknowledged) > 50
+    assert len(acknowledged) > 20
 
 
 def spans_are_there(stored: list[Trajectory], spans: dict[str, list[str]]) -> None:
