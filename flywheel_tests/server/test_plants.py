@@ -27,7 +27,7 @@ from flywheel.settings import Home
 from flywheel_tests.capture.importers.test_otlp import request, span, typed
 from flywheel_tests.capture.test_otlp import protobuf
 from flywheel_tests.capture.test_planted import PLANTS, Say, Spoken, anthropic, attributes, call, post, tool
-from flywheel_tests.plants import Plant, assert_nowhere
+from flywheel_tests.plants import KINDS, Plant, assert_nowhere
 from flywheel_tests.server import upstream as scripted
 from flywheel_tests.server.conftest import Live
 from flywheel_tests.server.test_github import pull_request, push
@@ -238,7 +238,7 @@ def test_no_error_of_an_upstream_leaves_one(planted: Desk, monkeypatch: pytest.M
 
 def test_what_is_cut_off_within_a_secret_keeps_no_part_of_it(planted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error for its length, an answer for a connection that broke."""
-    long = [plant for plant in SHORT if len(plant.value) > 30][::5]
+    long = [plant for plant in SHORT[: len(KINDS)] if len(plant.value) > 30]
     ask = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
     where = f"{planted.url}/w/desk/v1"
     for plant in long:
@@ -363,7 +363,7 @@ def test_nothing_that_is_posted_leaves_one(planted: Desk) -> None:
     said, good, bad = Spoken(PLANTS), [], []
     while not said.done:
         good.append(json.dumps(post(said.__next__)))
-    for plant in PLANTS:
+    for plant in PLANTS[::3]:
         one = {"task_id": "1", "agent": "a", "steps": [{"role": "user", "content": plant.text}]}
         odd = [
             one | {plant.text: 1},
@@ -387,7 +387,7 @@ def test_nothing_that_is_posted_leaves_one(planted: Desk) -> None:
             facts[n] | {(plant.text if k == "x" else k): plant.text for k in wrong[n % len(wrong)]},
             ensure_ascii=n % 2 > 0,
         )
-        for n, plant in enumerate(PLANTS)
+        for n, plant in enumerate(PLANTS[::3])
     ]
     lines = "\n".join([*map(json.dumps, facts), *odd, *(line[:-1] for line in odd)])
     answers = planted.client.post(f"{planted.api}/outcomes", content=lines, headers=LINES)
@@ -395,7 +395,7 @@ def test_nothing_that_is_posted_leaves_one(planted: Desk) -> None:
     planted.client.post(f"{planted.api}/outcomes", content=f"[{','.join(odd)}", headers=JSON)
     settled = planted.settled()
     assert (settled.trajectories, settled.outcomes) == (accepted, len(facts))
-    assert len(planted.rows(QUARANTINE)) > 3 * len(PLANTS)
+    assert len(planted.rows(QUARANTINE)) > len(PLANTS)
 
 
 LINES, JSON = {"Content-Type": "application/x-ndjson"}, {"Content-Type": "application/json"}
