@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 
@@ -87,6 +88,18 @@ class Arrivals:
         for file in warehouse.files(self.home.captures, self.workspace) if there else ():
             rows = pl.scan_parquet(str(file), hive_partitioning=False).filter(pl.col("id").is_in(there))
             found.update(rows.select("id", "metadata").collect().iter_rows())
+        return found
+
+    def of_traces(self, traces: Collection[str]) -> dict[str, dict[str, dict[str, Any]]]:
+        """The metadata of the stored trajectories of traces, by trace and id."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for file in warehouse.files(self.home.captures, self.workspace) if traces else ():
+            rows = pl.scan_parquet(str(file), hive_partitioning=False).select("id", "metadata")
+            named = rows.filter(pl.col("metadata").str.contains_any(sorted(traces)))
+            for id, metadata in named.collect().iter_rows():
+                about = msgspec.json.decode(metadata)
+                if isinstance(about, dict) and about.get("trace") in traces:
+                    found.setdefault(about["trace"], {})[id] = about
         return found
 
     def without_outcomes(self, ids: Sequence[str], source: str) -> set[str]:

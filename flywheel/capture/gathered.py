@@ -11,10 +11,12 @@ from flywheel.capture import boundary, joining, trajectories
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.held import Held, HeldSpan, Place
 from flywheel.capture.importers import trace
+from flywheel.capture.importers.evaluations import Evaluation
 from flywheel.capture.importers.trace import Trace
 from flywheel.capture.joining import Answer, Thread
 from flywheel.capture.journal import Closed, Spanned
-from flywheel.schema import FlywheelError, Trajectory, stable_id
+from flywheel.capture.validity import checked
+from flywheel.schema import FlywheelError, Outcome, Trajectory, stable_id
 
 # How long a thread is quiet before it is taken to be over, unless somebody says so.
 IDLE = timedelta(minutes=15)
@@ -34,11 +36,13 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
     """What of all threads and traces is to be stored now, and what is to be remembered of it.
 
     `stored` names the trajectory that has an answer, for all answers that the journals hold; empty where there is
-    none, since it could not be made (then `bad` tells why) or a span is no call. `waiting` are the threads that go
+    none, since it could not be made (then `bad` tells why) or a span is no call. `outcomes` are what evaluators gave
+    spans of traces. `waiting` are the threads that go
     on, and `held` the journals that hold something of them.
     """
 
     rows: list[Trajectory]
+    outcomes: list[Outcome]
     bad: list[Bad]
     stored: dict[str, str]
     waiting: set[str]
@@ -69,7 +73,7 @@ class Gathering:
         for event in closed:
             if event.at <= now:
                 self._closed[event.thread] = max(event.at, self._closed.get(event.thread, event.at))
-        self._found = Gathered(rows=[], bad=[], stored={}, waiting=set(), held=set())
+        self._found = Gathered(rows=[], outcomes=[], bad=[], stored={}, waiting=set(), held=set())
 
     def gather(self, exchanges: Iterable[Held], spans: Iterable[HeldSpan]) -> Gathered:
         """What is to be stored of exchanges and spans."""
@@ -95,6 +99,8 @@ class Gathering:
         self._recall(threads, [whole for _, whole in traces if isinstance(whole, Trace)])
         for thread in threads:
             self._store_thread(thread)
+        late = [w.id for _, w in traces if isinstance(w, Trace) and any(not one.call for one in w.evaluations)]
+        self._earlier = self._arrivals.of_traces(late)
         for parts, whole in traces:
             self._store_trace(parts, whole)
         return self._found
@@ -150,14 +156,48 @@ class Gathering:
             at = max(part.at for part in parts)
             rows = trajectories.of_trace(whole, at, self._workspace, self._found.stored, self._taken)
             bad = [f"span {name}: {error}" for name, error in whole.bad]
+            self._take(rows)
+            bad += self._hear(whole, at)
             if whole.models and not whole.conversations and not bad:
                 bad = ["its calls of a model tell of no messages: was the capture of content switched on?"]
         except UNMADE as error:
             bad = [_why(error)]
-        self._take(rows)
         first = parts[0]
         self._found.bad.extend(Bad(first.place, f"trace {first.trace}: {error}") for error in bad)
         self._found.stored.update(dict.fromkeys(map(_key, parts), ""))
+
+    def _hear(self, whole: Trace, at: datetime) -> list[str]:
+        """Take the evaluations of a trace as outcomes of what they are about; why others are none."""
+        unknown = []
+        for one in whole.evaluations:
+            id = self._found.stored.get(f"{whole.id}:{one.call}") if one.call else self._before(whole.id, one)
+            if not id:
+                unknown.append(f"the evaluation {one.name!r} is of span {one.span}, which no trajectory here has")
+                continue
+            outcome = Outcome(
+                workspace=self._workspace,
+                trajectory_id=id,
+                signal=one.name,
+                value=one.value,
+                source="otlp",
+                step_index=one.step,
+                observed_at=one.at or at,
+                arrived_at=at,
+                comment=one.comment,
+            )
+            self._found.outcomes.append(checked(outcome))
+        return unknown
+
+    def _before(self, trace: str, one: Evaluation) -> str | None:
+        """The trajectory, of those that were stored of a trace, that has a span; the longest where it is no call."""
+
+        def rank(id: str) -> tuple[bool, bool, bool, int, str]:
+            about = self._earlier[trace][id]
+            spans = about.get("spans") or []
+            own = f"{trace}:{one.span}" in (about.get("exchanges") or [])
+            return own, one.span in spans, id == trace, len(spans), id
+
+        return max(self._earlier.get(trace, ()), key=rank, default=None)
 
     def _take(self, rows: Iterable[Trajectory]) -> None:
         for row in rows:
@@ -193,4 +233,5 @@ def _trace(parts: Iterable[HeldSpan]) -> Trace | Exception:
 
 def _key(span: HeldSpan) -> str:
     """What names a span, or an event that was logged apart from it: not what names its answer."""
-    return f"{span.trace}:{span.id}@{span.logged_at.isoformat() if span.logged_at else ''}"
+    told = f"{span.trace}:{span.id}@{span.logged_at.isoformat() if span.logged_at else ''}"
+    return f"{told}/{span.evaluation}" if span.evaluation else told

@@ -14,6 +14,7 @@ import msgspec
 from flywheel.capture import journal
 from flywheel.capture.exchanges import Exchange
 from flywheel.capture.importers.conversations import digests
+from flywheel.capture.importers.spans import EVALUATION
 from flywheel.capture.journal import Event, Exchanged, Spanned
 from flywheel.schema import canonical_json
 
@@ -61,13 +62,17 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeldSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """A span, or an event that was logged apart from it, without what it tells; `at` is when it came in."""
+    """A span, or an event that was logged apart from it, without what it tells; `at` is when it came in.
+
+    `evaluation` names the scores that the event gives: several may be logged at one time.
+    """
 
     place: Place
     trace: str
     id: str
     logged_at: datetime | None
     at: datetime
+    evaluation: str = ""
 
     @property
     def ids(self) -> set[str]:
@@ -95,7 +100,15 @@ class Shelf:
             self._exchanges.setdefault(found.id, found)
         else:
             span = event.span
-            found = HeldSpan(place=place, trace=span.trace, id=span.id, logged_at=span.logged_at, at=event.at)
+            scores = [said.get("gen_ai.evaluation.name") for name, said in span.events if name == EVALUATION]
+            found = HeldSpan(
+                place=place,
+                trace=span.trace,
+                id=span.id,
+                logged_at=span.logged_at,
+                at=event.at,
+                evaluation=",".join(map(str, scores)) if span.logged_at else "",
+            )
         self._known[offset, hash(line)] = found
         return found
 

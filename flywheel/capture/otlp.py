@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from flywheel.capture.boundary import Boundary, whole
-from flywheel.capture.importers import otlp_json, spans
+from flywheel.capture.importers import evaluations, otlp_json, spans
 from flywheel.capture.importers.otlp_json import REFUSED, Refused, moment
 from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.importers.spans import Span
@@ -84,6 +84,8 @@ class Receiver:
             raise ValueError("it names no trace or no span")
         span = spans.kept(span)
         spans.calls(span)  # raises where its messages cannot be read: who sent it is told at once
+        if span.logged_at:
+            evaluations.of(span)
         span = withheld(span, self._boundary())
         made = _redacted(span, self._shared(span) if span.logged_at else self._redactor())
         msgspec.json.encode(made)  # raises for numbers that JSON does not have

@@ -103,7 +103,8 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
         new = arrivals.new_trajectories(list(due))
         ended = [*(due[i] for i in sorted(new)), *sorted(gathered.rows, key=lambda row: row.id)]
         rows = [_arriving(row, arrivals, now) for row in ended]
-        facts = [_arriving(outcome, arrivals, now) for outcome in sorted(outcomes, key=lambda o: o.id)]
+        heard = sorted([*outcomes, *gathered.outcomes], key=lambda outcome: outcome.id)
+        facts = [_arriving(outcome, arrivals, now) for outcome in heard]
         outcomes_added = arrivals.add_outcomes(facts)
         arrivals.add_trajectories(rows)
         if gathered.stored != remembered:
@@ -121,7 +122,7 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
             trajectories=len(rows),
             abandoned=len(new & abandoned),
             outcomes=outcomes_added,
-            already_there=len(due) - len(new) + len(outcomes) - outcomes_added,
+            already_there=len(due) - len(new) + len(facts) - outcomes_added,
             erased=sum(page.erased for page in pages),
             quarantined=quarantined,
             waiting=len(waiting) + len(gathered.waiting) + len(told) - len(outcomes) + len(refused) - len(inputs),

@@ -26,12 +26,16 @@ def withheld(span: Span, boundary: Boundary) -> Span:
             events += _event(name, said, span, boundary)
         return msgspec.structs.replace(span, events=events)
     if spans.is_model(span):
-        return msgspec.structs.replace(span, attributes=_call(span, boundary), events=[])
+        return msgspec.structs.replace(span, attributes=_call(span, boundary), events=_scores(span))
     if found := spans.result(span):
         [message] = boundary.messages([{"role": "tool", "name": found.name, "content": found.content}])
         attributes = _beside(span) | {"gen_ai.tool.call.result": message["content"]}
-        return msgspec.structs.replace(span, attributes=attributes, events=[])
+        return msgspec.structs.replace(span, attributes=attributes, events=_scores(span))
     return span
+
+
+def _scores(span: Span) -> list[tuple[str, dict[str, Any]]]:
+    return [event for event in span.events if event[0] == spans.EVALUATION]
 
 
 def _call(span: Span, boundary: Boundary) -> dict[str, Any]:
@@ -61,7 +65,9 @@ def _beside(span: Span) -> dict[str, Any]:
 
 
 def _event(name: str, said: dict[str, Any], span: Span, boundary: Boundary) -> list[tuple[str, dict[str, Any]]]:
-    """A GenAI event that was logged apart from its span: the details of a call, or a message."""
+    """A GenAI event that was logged apart from its span: the details of a call, a message, or a score."""
+    if name == spans.EVALUATION:
+        return [(name, said)]
     if name in spans.DETAILS:
         whole = msgspec.structs.replace(span, attributes=said, events=[], logged_at=None)
         return [(name, _call(whole, boundary))]

@@ -38,7 +38,7 @@ from flywheel.capture.importers.trace import Trace
 from flywheel.capture.journal import Full, Spanned
 from flywheel.capture.settle import settle
 from flywheel.capture.writer import Writer
-from flywheel.schema import QUARANTINE, TRAJECTORIES, Step, ToolCall, trajectory_of
+from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, Step, ToolCall, trajectory_of
 from flywheel.server.config import Config
 from flywheel.settings import Home
 from flywheel_tests.capture.importers.test_otlp import CURRENT, request, span
@@ -220,6 +220,22 @@ def test_a_conversation_that_the_sdk_cut_is_told_and_not_stored(desk: Home, live
     settle(desk, "desk", datetime.now(UTC))
     [bad] = warehouse.read(desk.quarantine, QUARANTINE, "desk").to_pylist()
     assert "the SDK dropped" in bad["error"] and "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT" in bad["error"]
+
+
+def test_evaluations_that_are_logged_in_the_context_of_a_span_are_outcomes(
+    desk: Home, live: Live, exporting: Any
+) -> None:
+    tracers, loggers = exporting(live(desk))
+    with tracers.get_tracer("x").start_as_current_span("chat", attributes=CURRENT):
+        scored = {"gen_ai.evaluation.name": "Relevance", "gen_ai.evaluation.score.value": 0.75}
+        loggers.get_logger("evals").emit(event_name="gen_ai.evaluation.result", attributes=scored)
+        loggers.get_logger("evals").emit(event_name="gen_ai.evaluation.result", attributes={"error.type": "timeout"})
+    assert tracers.force_flush() and loggers.force_flush()
+    assert settle(desk, "desk", datetime.now(UTC) + timedelta(hours=1)).outcomes == 1
+    [row] = warehouse.read(desk.outcomes, OUTCOMES, "desk").to_pylist()
+    assert (row["signal"], row["value"], row["step_index"], row["source"]) == ("Relevance", 0.75, 3, "otlp")
+    [bad] = warehouse.read(desk.quarantine, QUARANTINE, "desk").to_pylist()
+    assert "gen_ai.evaluation.name" in bad["error"]
 
 
 @pytest.mark.parametrize("compression", list(Compression))

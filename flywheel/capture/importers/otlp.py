@@ -67,7 +67,13 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
         for id, seen in traces.items():
             whole = trace.of(SPANS.decode(aside.get(place)) for place in seen.places)
             for name, error in whole.bad:
+                refused = True
                 yield Bad(seen.line, f"trace {id}, span {name}: {error}", seen.excerpt, size)
+            for one in whole.evaluations:
+                if one.conversation is None:
+                    refused = True
+                    said = f"its evaluation {one.name!r} is of span {one.span}, which no conversation of the file has"
+                    yield Bad(seen.line, f"trace {id}: {said}", seen.excerpt, size)
             if whole.models:
                 origin = Origin(
                     format=NAME,
@@ -89,19 +95,19 @@ def _made(whole: Trace, origin: Origin, seen: Seen, end: int) -> list[Record | B
     try:
         if not whole.conversations and not whole.bad:
             raise ValueError("its calls of a model tell of no messages: was the capture of content switched on?")
-        return [
-            Record(
-                checked(
-                    origin.trajectory(
-                        also=conversation.last.id,
-                        metadata=whole.metadata(conversation),
-                        **whole.fields(conversation),
-                    )
-                ),
-                (),
-                end,
+        made: list[Record | Bad] = []
+        for number, conversation in enumerate(whole.conversations):
+            trajectory = origin.trajectory(
+                also=conversation.last.id, metadata=whole.metadata(conversation), **whole.fields(conversation)
             )
-            for conversation in whole.conversations
-        ]
+            outcomes = [
+                origin.outcome(
+                    trajectory, one.name, one.value, step_index=one.step, observed_at=one.at, comment=one.comment
+                )
+                for one in whole.evaluations
+                if one.conversation == number
+            ]
+            made.append(Record(checked(trajectory), tuple(map(checked, outcomes)), end))
+        return made
     except (*REFUSED, FlywheelError) as error:
         return [Bad(seen.line, f"trace {whole.id}: {error}", seen.excerpt, end)]

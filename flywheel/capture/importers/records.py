@@ -78,6 +78,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
         step_index: int | None = None,
         checker_version: str = "",
         observed_at: datetime | None = None,
+        comment: str = "",
     ) -> Outcome:
         """An outcome that the record tells of; observed when it arrived, unless the record says when."""
         return Outcome(
@@ -90,6 +91,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
             step_index=step_index,
             observed_at=observed_at or self.arrived_at,
             arrived_at=self.arrived_at,
+            comment=comment,
         )
 
 

@@ -37,13 +37,16 @@ ASKED = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_c
 ANSWERED = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion")
 CALL_IDS = ("gen_ai.tool.call.id", "tool_call.id", "ai.toolCall.id")
 TOOLS = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name")
-BESIDE = (*KINDS, *MODELS, *PROVIDERS, *ASKED, *ANSWERED, *CALL_IDS, *TOOLS, *AGENTS, *SESSIONS)
+RESPONSE = "gen_ai.response.id"
+BESIDE = (RESPONSE, *KINDS, *MODELS, *PROVIDERS, *ASKED, *ANSWERED, *CALL_IDS, *TOOLS, *AGENTS, *SESSIONS)
 # Which layers of a prompt were left out of a span, as JSON.
 BOUNDARY = "flywheel.boundary"
 # Events that carry attributes of the span, and those that are one message each.
 DETAILS = frozenset({"gen_ai.client.inference.operation.details", "gen_ai.content.prompt", "gen_ai.content.completion"})
 EVENTS = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 CHOICE = "gen_ai.choice"
+# Events that tell how good a span was; they are no part of what was said.
+EVALUATION = "gen_ai.evaluation.result"
 # The operations of Vercel, within each of which the requests are spans of their own.
 VERCEL = ("generateText", "streamText", "generateObject", "streamObject")
 
@@ -114,12 +117,13 @@ def event(
 
     Raises ValueError for a single message that names no span: nobody can tell what it belongs to.
     """
-    if not is_event(name):
+    if not is_event(name) and name != EVALUATION:
         return None
-    if not id and name not in DETAILS:
-        raise ValueError(f"a {name} event names no span")
     held = body if isinstance(body, dict) else {} if body is None else {"content": body}
     said = {**attributes, **held}
+    answered = name == EVALUATION and trace and said.get(RESPONSE)
+    if not id and name not in DETAILS and not answered:
+        raise ValueError(f"a {name} event names no span")
     if not id:  # the details of a call say everything there is of it
         id = stable_id(alone, name, canonical_json(said), str(at))[:16]
     return Span(
@@ -130,17 +134,21 @@ def event(
 def kept(span: Span) -> Span:
     """A span as far as conversations are read from it: whole where it is a call of a model or of a tool.
 
-    Of any other stay its ids, which tell what is around what, and the names of its agent and session.
+    Of any other stay its ids, which tell what is around what, the names of its agent and session, and how it was
+    evaluated.
     """
-    if is_model(span) or result(span):
+    if is_model(span) or result(span) or span.logged_at:
         return span
+    evaluated = [event for event in span.events if event[0] == EVALUATION]
     about = {name: span.attributes[name] for name in (*AGENTS, *SESSIONS) if name in span.attributes}
     return Span(
         trace=span.trace,
         id=span.id,
         parent=span.parent,
         attributes=about,
-        started_at=span.started_at if about else None,
+        events=evaluated,
+        started_at=span.started_at if about or evaluated else None,
+        ended_at=span.ended_at if evaluated else None,
         resource=span.resource if about else {},
     )
 

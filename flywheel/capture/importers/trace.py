@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from flywheel.capture.importers import dialects, spans
+from flywheel.capture.importers import dialects, evaluations, spans
 from flywheel.capture.importers.conversations import EPOCH, Call, Conversation, Result, innermost, joined, span_of
+from flywheel.capture.importers.evaluations import Evaluation
 from flywheel.capture.importers.otlp_json import REFUSED
 from flywheel.capture.importers.spans import AGENTS, SESSIONS, Span
 from flywheel.schema import canonical_json
@@ -19,8 +20,8 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     """What a trace tells; the same whatever the order in which its spans came, and however often.
 
     `models` counts its calls of a model, with and without messages. `bad` are spans that cannot be read, each with
-    the reason. `digest` is that of its calls of models and tools. `left_out` says which layers of its prompt a span has
-    no more.
+    the reason. `digest` is that of its calls of models and tools; `evaluations`, which may come any time later, are no
+    part of it. `left_out` says which layers of its prompt a span has no more.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     models: int
     bad: list[tuple[str, str]]
     digest: str
+    evaluations: list[Evaluation]
     left_out: dict[str, dict[str, Any]] = {}
 
     def fields(self, conversation: Conversation) -> dict[str, Any]:
@@ -56,10 +58,17 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 def of(told: Iterable[Span]) -> Trace:
     """The trace that spans and events tell of, which are all of one trace."""
-    whole = merged(told)
+    parts = _once(told)
+    whole = merged(parts)
     calls: list[Call] = []
     results: list[Result] = []
     bad: list[tuple[str, str]] = []
+    scores: list[Evaluation] = []
+    for part in parts:
+        try:
+            scores += evaluations.of(part)
+        except REFUSED as error:
+            bad.append((part.id, str(error)))
     digests: set[str] = set()
     models = 0
     for span in whole:
@@ -75,7 +84,8 @@ def of(told: Iterable[Span]) -> Trace:
         if model or result:
             said = canonical_json([span.id, span.name, span.attributes, span.events])
             digests.add(hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest())
-    calls = innermost(calls, {span.id: span.parent for span in whole})
+    parents = {span.id: span.parent for span in whole}
+    calls = innermost(calls, parents)
     try:
         conversations = joined(calls, results)
     except REFUSED:
@@ -87,6 +97,7 @@ def of(told: Iterable[Span]) -> Trace:
             except REFUSED as error:
                 bad.append((span_of(call), str(error)))
         conversations = joined(good, results)
+    responses = {id: span.id for span in whole[::-1] if (id := span.text(spans.RESPONSE))}
     services = [span.resource for span in whole if str(span.resource.get("service.name") or "unknown")[:7] != "unknown"]
     service = services[0] if services else {}
     return Trace(
@@ -99,6 +110,7 @@ def of(told: Iterable[Span]) -> Trace:
         bad=bad,
         left_out={span.id: _told(span) for span in whole if spans.BOUNDARY in span.attributes},
         digest=hashlib.sha256(canonical_json(sorted(digests)).encode()).hexdigest(),
+        evaluations=evaluations.placed(scores, conversations, parents, responses),
     )
 
 
@@ -108,15 +120,16 @@ def _told(span: Span) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def merged(told: Iterable[Span]) -> list[Span]:
-    """One span an id, with the events that were logged apart, in order of time; what was sent twice counts once."""
+def _once(told: Iterable[Span]) -> list[Span]:
+    """What was told, without what was sent again."""
+    return list({hashlib.sha256(msgspec.json.encode(span, order="sorted")).digest(): span for span in told}.values())
+
+
+def merged(parts: Iterable[Span]) -> list[Span]:
+    """One span an id, with the events that were logged apart, in order of time."""
     of_id: dict[str, list[Span]] = {}
-    seen: set[bytes] = set()
-    for span in told:
-        digest = hashlib.sha256(msgspec.json.encode(span, order="sorted")).digest()
-        if digest not in seen:
-            seen.add(digest)
-            of_id.setdefault(span.id, []).append(span)
+    for part in parts:
+        of_id.setdefault(part.id, []).append(part)
     return sorted(
         (_whole(parts) for parts in of_id.values()), key=lambda s: (s.started_at or s.logged_at or EPOCH, s.id)
     )
@@ -133,7 +146,7 @@ def _whole(parts: Sequence[Span]) -> Span:
     for name, said in events:
         if name in spans.DETAILS:
             attributes = {**said, **attributes}
-    events = [event for event in events if event[0] not in spans.DETAILS]
+    events = [event for event in events if event[0] not in spans.DETAILS and event[0] != spans.EVALUATION]
     return msgspec.structs.replace(parts[0], attributes=attributes, events=events)
 
 

@@ -106,6 +106,8 @@ def typed(value: Any) -> dict[str, Any]:
         return {"boolValue" if isinstance(value, bool) else "stringValue": value}
     if isinstance(value, int):
         return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
     if isinstance(value, list):
         return {"arrayValue": {"values": [typed(item) for item in value]}}
     return {"kvlistValue": {"values": [{"key": k, "value": typed(v)} for k, v in value.items()]}}
