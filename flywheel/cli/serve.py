@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +61,12 @@ def serve(
         if not bases:
             say("there is no workspace yet; create one with: flywheel workspace create NAME")
 
-    serving(folder, settings, began)
+    def tell(url: str) -> None:
+        # A log on a full disk keeps no server from answering that the disk is full.
+        with suppress(OSError):
+            began(url)
+
+    serving(folder, settings, tell)
 
 
 def _bases(url: str, workspace: str) -> dict[str, Any]:

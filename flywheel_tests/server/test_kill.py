@@ -120,6 +120,7 @@ def test_a_disk_that_is_full_for_a_while_is_told_and_takes_nothing_from_what_is_
     desk: Home, forker: Forker, tmp_path: Path
 ) -> None:
     model, port = Model(), free_port()
+    (tmp_path / "server.log").symlink_to("/dev/full")  # its log is on such a disk, too
     config = tmp_path / "server.toml"
     config.write_text("idle_s = 0.4\nsettle_every_s = 0.2\n")
     with load.listening(model) as upstream:
