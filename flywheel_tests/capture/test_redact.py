@@ -125,6 +125,7 @@ def test_one_value_has_one_placeholder_throughout_a_trajectory() -> None:
         ('{"phone": "0612345678", "id": "0612345679"}', '{"phone": "<PHONE>", "id": "0612345679"}'),
         ('{"ann@x.org": 1, "eve@x.org": 2}', '{"<EMAIL>": 1, "<EMAIL_2>": 2}'),
         ('{"args": "{\\"api_key\\": \\"a1\\\\u0042c\\"}"}', '{"args": "{\\"api_key\\": \\"<PASSWORD>\\"}"}'),
+        ('{"authorization_token": "opaque-1"}', '{"authorization_token": "<PASSWORD>"}'),  # of an MCP server
         ("[NaN, 1e999, 12345678901234567890123456789]", "[NaN, 1e999, 12345678901234567890123456789]"),
     ],
 )

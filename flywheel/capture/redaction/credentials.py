@@ -57,7 +57,7 @@ SHAPES = (
 )  # fmt: skip
 
 NAMES = (
-    r"(?:password|passwd|pwd|passphrase|passcode|(?:api|access|secret|private|auth|signing|encryption|account)"
+    r"(?:password|passwd|pwd|passphrase|passcode|(?:api|access|secret|private|auth(?:orization)?|signing|encryption|account)"
     r"[ _-]?(?:key|token)|secret[ _-]?access[ _-]?key|client[ _-]?secret|refresh[ _-]?token)"
 )
 # Everyday words: tokens of a text, the secret of a good cake.
