@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,15 +61,18 @@ def fsync_tree(root: Path) -> None:
             os.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file durably: a reader sees the old bytes or the new ones, never some of each."""
+def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file durably: a reader sees the old bytes or the new ones, never some of each.
+
+    One that is `private` is its owner's alone to read.
+    """
     if remote(path):
         path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with beside.open("wb") as file:
+        with open(beside, "wb", opener=partial(os.open, mode=0o600 if private else 0o666)) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(data)
             file.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -208,16 +207,7 @@ def new_secret(home: Home, workspace: str, *, replace: bool = False) -> str:
             f"make another, and the old one does not count any more: flywheel github link -w {workspace} --new"
         )
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(16)}.tmp")
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secret)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    artifacts.fsync_folder(path.parent)
+    artifacts.write_bytes(path, secret.encode(), private=True)
     return secret
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -14,19 +13,13 @@ from flywheel.capture import posted
 from flywheel.capture.access import Grant
 from flywheel.capture.journal import SetAside
 from flywheel.capture.posted import Posted, Read
+from flywheel.server import records
 from flywheel.server.access import allowed
 from flywheel.server.describing import JSON, LINES, answers, takes
-from flywheel.server.errors import Refused
+from flywheel.server.records import Rejected
 from flywheel.server.running import Running, running
 
 router = APIRouter(tags=["capture"])
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """A record that was set aside: its line (its place in a list), from 1, and what is wrong with it."""
-
-    line: int
-    error: str
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -51,12 +44,10 @@ async def trajectories(
 
     A trajectory whose id is known already is not stored again, so a request that was not answered can be sent again.
     """
-    lines = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if lines not in (JSON, LINES):
-        raise Refused(415, f"send {LINES}, a record a line, or {JSON}, a list of records or one")
+    lines = records.are_lines(request)
     body = await request.body()
     async with here.taking:
-        read = await asyncio.to_thread(_read, here, workspace, body, lines == LINES)
+        read = await asyncio.to_thread(_read, here, workspace, body, lines)
     if events := [*read.accepted, *map(SetAside, read.quarantined)]:
         await here.writer(workspace).write(events)
     rejected = [Rejected(row.line or 0, row.error) for row in read.quarantined]
@@ -65,8 +56,6 @@ async def trajectories(
 
 def _read(here: Running, workspace: str, body: bytes, lines: bool) -> Read:
     config = here.config
-    records = list(islice(posted.lines(body) if lines else posted.items(body), config.lines + 1))
-    if len(records) > config.lines:
-        raise Refused(413, f"one request may have {config.lines:,} records: send them in parts")
+    found = records.of(body, config, lines=lines)
     limits = posted.Limits(depth=config.depth, field=config.field_bytes, steps=config.steps)
-    return posted.read(here.home, workspace, records, limits, here.clock())
+    return posted.read(here.home, workspace, found, limits, here.clock())

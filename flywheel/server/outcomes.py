@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -16,23 +15,15 @@ from flywheel.capture.journal import SetAside, Told
 from flywheel.capture.ledger import Heard, Telling, moment
 from flywheel.outcomes import paging
 from flywheel.outcomes.paging import Page
-from flywheel.schema import FlywheelError
+from flywheel.server import records
 from flywheel.server.access import allowed
 from flywheel.server.describing import JSON, LINES, answers, takes
-from flywheel.server.errors import Refused
+from flywheel.server.records import Rejected
 from flywheel.server.running import Running, running
 
 router = APIRouter(tags=["outcomes"])
 
 PATH = "/api/v1/workspaces/{workspace}/outcomes"
-UNREADABLE = (FlywheelError, msgspec.MsgspecError, UnicodeError, RecursionError)
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """An outcome that was set aside: its line (its place in a list), from 1, and what is wrong with it."""
-
-    line: int
-    error: str
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -64,11 +55,9 @@ async def tell(
     again, so a request that was not answered can be sent again. A revision is another outcome with a later time.
     Their trajectories may come later than they.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in (JSON, LINES):
-        raise Refused(415, f"send {LINES}, an outcome a line, or {JSON}, a list of outcomes or one")
+    lines = records.are_lines(request)
     body = await request.body()
-    heard, rejected = await asyncio.to_thread(_read, here, workspace, body, kind == LINES)
+    heard, rejected = await asyncio.to_thread(_read, here, workspace, body, lines)
     aside = await asyncio.to_thread(ledger.refused, here.home, workspace, posted.SOURCE, rejected, here.clock())
     if events := [*(Told(one.outcome) for one in heard), *map(SetAside, aside)]:
         await here.writer(workspace).write(events)
@@ -105,15 +94,12 @@ async def listed(
 
 def _read(here: Running, workspace: str, body: bytes, lines: bool) -> tuple[list[Heard], list[tuple[int, str, str]]]:
     """The outcomes of a body, and (line, error, excerpt) of what is none."""
-    records = list(islice(posted.lines(body) if lines else posted.items(body), here.config.lines + 1))
-    if len(records) > here.config.lines:
-        raise Refused(413, f"one request may have {here.config.lines:,} outcomes: send them in parts")
     good: list[tuple[int, bytes, Telling]] = []
     bad: list[tuple[int, str, str]] = []
-    for number, record in records:
+    for number, record in records.of(body, here.config, lines=lines):
         try:
             good.append((number, record, msgspec.convert(strict.value(record, here.config.depth), Telling)))
-        except UNREADABLE as error:
+        except posted.UNREADABLE as error:
             bad.append((number, str(error), _excerpt(record)))
     heard: list[Heard] = []
     found = ledger.hear(here.home, workspace, [telling for _, _, telling in good], here.clock())
