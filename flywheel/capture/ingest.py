@@ -9,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from flywheel.capture import boundary, importers, leaks, redact, workspaces
+from flywheel.capture import boundary, importers, leaks, ledger, redact, workspaces
 from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.importers import Importer, documents
 from flywheel.capture.importers.records import EXCERPT, Bad, Record
 from flywheel.capture.recorder import utc_now
 from flywheel.capture.validity import checked, of_workspace
-from flywheel.schema import FlywheelError, Quarantined
+from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
 BATCH = 500  # records that are stored at once: what memory holds
@@ -219,7 +219,9 @@ def _store(
             told = [msgspec.structs.replace(outcome, arrived_at=at) for outcome in good[id].outcomes]
             outcomes += [redactor.outcome(outcome) for outcome in told]
         counts += redactor.counts + Counter(LABEL=labels)
-    set_aside = [_quarantined(record, arrivals, report.path, at) for record in bad]
+    source = "/".join(Path(report.path).parts[-2:])
+    inputs = [(one.line, one.error, one.excerpt) for one in bad]
+    set_aside = ledger.refused(arrivals.home, arrivals.workspace, source, inputs, at)
     refused = arrivals.erased_inputs(set_aside)
     arrivals.add_quarantined(set_aside)
     arrivals.add_outcomes(outcomes)
@@ -236,18 +238,6 @@ def _store(
     report.steps += sum(len(t.steps) for t in trajectories)
     report.tool_calls += sum(len(step.tool_calls) for t in trajectories for step in t.steps)
     report.redactions = dict(sorted(counts.items()))
-
-
-def _quarantined(bad: Bad, arrivals: Arrivals, path: str, at: datetime) -> Quarantined:
-    redactor = redact.redactor(arrivals.home, arrivals.workspace)
-    return Quarantined(
-        workspace=arrivals.workspace,
-        source=redactor.identifier("/".join(Path(path).parts[-2:])),
-        line=bad.line,
-        error=redactor.text(bad.error),
-        excerpt=redactor.excerpt(bad.excerpt, EXCERPT),
-        arrived_at=at,
-    )
 
 
 def _total(reports: Sequence[FileReport]) -> FileReport:

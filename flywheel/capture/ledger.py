@@ -164,19 +164,24 @@ def append(home: Home, workspace: str, outcomes: Sequence[Outcome], now: datetim
 def refused(
     home: Home, workspace: str, source: str, bad: Sequence[tuple[int | None, str, str]], now: datetime
 ) -> list[Quarantined]:
-    """Inputs that cannot be read, (line, error, excerpt) each, without secrets: what goes into quarantine."""
-    clean = redactor(home, workspace)
-    return [
-        Quarantined(
-            workspace=workspace,
-            source=clean.identifier(source),
-            line=line,
-            error=clean.text(error),
-            excerpt=clean.excerpt(excerpt, EXCERPT),
-            arrived_at=now,
+    """Inputs that cannot be read, (line, error, excerpt) each, without secrets: what goes into quarantine.
+
+    One that comes again is the same, whatever comes with it: each has a redactor of its own.
+    """
+    rows = []
+    for line, error, excerpt in bad:
+        clean = redactor(home, workspace)
+        rows.append(
+            Quarantined(
+                workspace=workspace,
+                source=clean.identifier(source),
+                line=line,
+                error=clean.text(error),
+                excerpt=clean.excerpt(excerpt, EXCERPT),
+                arrived_at=now,
+            )
         )
-        for line, error, excerpt in bad
-    ]
+    return rows
 
 
 def set_aside(
