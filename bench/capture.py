@@ -25,12 +25,12 @@ import numpy as np
 
 from bench import measure
 from flywheel.capture import workspaces
-from flywheel.capture.exchanges import Exchange
-from flywheel.capture.journal import Closed
-from flywheel.capture.recorder import Recorder
-from flywheel.capture.settle import settle
-from flywheel.capture.threads import Threads
-from flywheel.capture.writer import Writer
+from flywheel.capture.journals.exchanges import Exchange
+from flywheel.capture.journals.journal import Closed
+from flywheel.capture.journals.threads import Threads
+from flywheel.capture.journals.writer import Writer
+from flywheel.capture.recorders.recorder import Recorder
+from flywheel.capture.settling.settle import settle
 from flywheel.settings import Home
 
 WORKSPACE = "capture"

@@ -17,7 +17,7 @@ import pyarrow as pa
 from flywheel import warehouse
 from flywheel.capture import workspaces
 from flywheel.capture.ingest import ingest
-from flywheel.capture.redact import Redactor
+from flywheel.capture.redaction.redact import Redactor
 from flywheel.corpus.retrieval.search import Index, Mode
 from flywheel.curate import embeddings
 from flywheel.schema import TRAJECTORIES, FlywheelError

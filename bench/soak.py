@@ -23,8 +23,8 @@ from typing import Any
 
 from bench import measure
 from flywheel.capture import workspaces
-from flywheel.capture.recorder import Recorder
-from flywheel.capture.settle import settle
+from flywheel.capture.recorders.recorder import Recorder
+from flywheel.capture.settling.settle import settle
 from flywheel.corpus import query, store
 from flywheel.corpus.manifest import manifest, versions
 from flywheel.corpus.snapshot import branch, snapshot

@@ -25,8 +25,9 @@ from fastapi.testclient import TestClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from flywheel import schema, warehouse
-from flywheel.capture import importers, journal, workspaces
+from flywheel.capture import importers, workspaces
 from flywheel.capture.ingest import ingest
+from flywheel.capture.journals import journal
 from flywheel.schema import QUARANTINE, TRAJECTORIES, FlywheelError
 from flywheel.server.app import create_app
 from flywheel.server.config import Config

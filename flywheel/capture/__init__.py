@@ -1,6 +1,6 @@
 """Capture: what agents do, durable when the call returns."""
 
-from flywheel.capture.recorder import Recorder
-from flywheel.capture.recording import current
+from flywheel.capture.recorders.recorder import Recorder
+from flywheel.capture.recorders.recording import current
 
 __all__ = ["Recorder", "current"]

@@ -70,7 +70,7 @@ def audit(
 
 
 def _redacted(home: Home, workspace: str, target: str) -> str:
-    from flywheel.capture.redact import Redactor, redactor  # the detectors take a while to import
+    from flywheel.capture.redaction.redact import Redactor, redactor  # the detectors take a while to import
 
     return (redactor(home, workspace) if NAME.fullmatch(workspace) else Redactor()).text(target)
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from flywheel.capture import boundary, importers, leaks, ledger, redact, workspaces
-from flywheel.capture.arrivals import Arrivals
+from flywheel.capture import importers, workspaces
+from flywheel.capture.feedback import ledger
 from flywheel.capture.importers import Importer, documents
 from flywheel.capture.importers.records import EXCERPT, Bad, Record
-from flywheel.capture.recorder import utc_now
+from flywheel.capture.recorders.recorder import utc_now
+from flywheel.capture.redaction import boundary, leaks, redact
+from flywheel.capture.settling.arrivals import Arrivals
 from flywheel.capture.validity import checked, of_workspace
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home

@@ -18,13 +18,13 @@ from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from flywheel.capture.boundary import Boundary, whole
 from flywheel.capture.importers import evaluations, otlp_json, spans
 from flywheel.capture.importers.otlp_json import REFUSED, Refused, moment
 from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.importers.spans import Span
-from flywheel.capture.redact import Redactor
-from flywheel.capture.withheld import withheld
+from flywheel.capture.redaction.boundary import Boundary, whole
+from flywheel.capture.redaction.redact import Redactor
+from flywheel.capture.redaction.withheld import withheld
 from flywheel.schema import FlywheelError, Quarantined
 
 Kind = Literal["traces", "logs"]

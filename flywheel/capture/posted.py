@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from flywheel.capture import boundary, redact, strict
-from flywheel.capture.journal import Whole
+from flywheel.capture import strict
+from flywheel.capture.journals.journal import Whole
+from flywheel.capture.redaction import boundary, redact
 from flywheel.capture.validity import checked
 from flywheel.schema import EndState, FlywheelError, Quarantined, Step, ToolCall, Trajectory, content_digest, stable_id
 from flywheel.settings import Home

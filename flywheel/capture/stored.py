@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from flywheel import artifacts, warehouse
-from flywheel.capture.traces import KEY
+from flywheel.capture.erasing.traces import KEY
 from flywheel.schema import OUTCOMES, EndState, FlywheelError, Trajectory, arrival_day, trajectory_of
 from flywheel.settings import Home
 

@@ -158,7 +158,7 @@ def outcome(
 
     Example: flywheel outcome 4f1c... reopened 1 --workspace support --comment "customer came back"
     """
-    from flywheel.capture import ledger
+    from flywheel.capture.feedback import ledger
 
     told = ledger.tell(
         access.allowed("capture", workspace, trajectory),
@@ -191,7 +191,7 @@ def settle(
 
     Example: flywheel settle --workspace support --idle 0
     """
-    from flywheel.capture.settle import settle as settling
+    from flywheel.capture.settling.settle import settle as settling
     from flywheel.wheel import forget
 
     access.allowed("capture", workspace)

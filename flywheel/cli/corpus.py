@@ -61,7 +61,7 @@ def snapshot(
     Example: flywheel snapshot production --to corpus --as-of 2026-11-09T00:00:00Z --json
     """
     from flywheel.capture import workspaces
-    from flywheel.capture.settle import settle
+    from flywheel.capture.settling.settle import settle
     from flywheel.corpus.catalog import refresh
     from flywheel.corpus.snapshot import snapshot as freeze
     from flywheel.outcomes import policy as policies

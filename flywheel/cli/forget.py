@@ -13,8 +13,8 @@ from flywheel.schema import FlywheelError
 from flywheel.settings import home
 
 if TYPE_CHECKING:
-    from flywheel.capture.erasure import Erasure
-    from flywheel.capture.traces import Traces
+    from flywheel.capture.erasing.erasure import Erasure
+    from flywheel.capture.erasing.traces import Traces
 
 # Trajectories that are listed; --json has all.
 SHOWN = 40
@@ -43,8 +43,8 @@ def forget(
 
     Example: flywheel forget --trajectory 4f1c0a77 --workspace support --because "request of 3 May" --yes
     """
-    from flywheel.capture.erasure import unfinished
-    from flywheel.capture.traces import Asked
+    from flywheel.capture.erasing.erasure import unfinished
+    from flywheel.capture.erasing.traces import Asked
     from flywheel.corpus.catalog import refresh
     from flywheel.wheel import forget as forgetting
 

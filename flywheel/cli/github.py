@@ -27,7 +27,7 @@ def link(
 
     Example: flywheel github link --workspace support
     """
-    from flywheel.capture import github
+    from flywheel.capture.feedback import github
 
     secret = github.new_secret(access.allowed("admin", workspace), workspace, replace=new)
     path = f"/w/{workspace}/github"
@@ -59,7 +59,7 @@ def link_pr(
     Example: flywheel github link-pr octo/shop#12 5f2c0d6b --workspace support
     """
     from flywheel.capture import workspaces
-    from flywheel.capture.changes import changes, pull_name
+    from flywheel.capture.feedback.changes import changes, pull_name
 
     home = access.allowed("capture", workspace)
     workspaces.require(home, workspace)
@@ -79,7 +79,7 @@ def links(workspace: Workspace, json: Json = False) -> None:
     Example: flywheel github links --workspace support --json
     """
     from flywheel.capture import workspaces
-    from flywheel.capture.changes import changes
+    from flywheel.capture.feedback.changes import changes
 
     home = access.allowed("read", workspace)
     workspaces.require(home, workspace)

@@ -173,7 +173,7 @@ def import_file(
 
     Example: flywheel outcomes import nps.csv -w support --map id=trajectory_id --map score=value --signal nps --dry-run
     """
-    from flywheel.capture import outcome_files
+    from flywheel.capture.feedback import outcome_files
 
     pairs = [pair.rpartition("=") for pair in columns or []]
     if any(not column or not field for column, _, field in pairs):

@@ -79,8 +79,8 @@ def test(
     from functools import partial
 
     from flywheel.capture import workspaces
-    from flywheel.capture.redact import Redactor, redactor
     from flywheel.capture.redaction import policy as policies
+    from flywheel.capture.redaction.redact import Redactor, redactor
 
     home = access.allowed("read", workspace)
     workspaces.require(home, workspace)

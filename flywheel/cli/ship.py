@@ -25,7 +25,7 @@ def ship(
 
     Example: flywheel ship --spool /var/spool/flywheel --to https://flywheel.example.org
     """
-    from flywheel.capture.shipping import ship_for
+    from flywheel.capture.recorders.shipping import ship_for
 
     shipped = ship_for(spool, to, settings.token(), seconds, say)
     if json:

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from flywheel import warehouse
-from flywheel.capture.erasure import Erasure, Tombstones, records
+from flywheel.capture.erasing.erasure import Erasure, Tombstones, records
 from flywheel.corpus import decisions
 from flywheel.corpus.manifest import Manifest
 from flywheel.settings import Home

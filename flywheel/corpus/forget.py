@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from flywheel import artifacts, warehouse
-from flywheel.capture.erasure import Affected, Erasure
+from flywheel.capture.erasing.erasure import Affected, Erasure
 from flywheel.corpus import erased
 from flywheel.corpus.defence import graduation
 from flywheel.corpus.manifest import Manifest, folder, load, locked, names, versions

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flywheel import warehouse
-from flywheel.capture.erasure import Tombstones, records
+from flywheel.capture.erasing.erasure import Tombstones, records
 from flywheel.corpus import decisions
 from flywheel.corpus.manifest import Manifest, load, manifest, names, versions
 from flywheel.outcomes.ledger import facts

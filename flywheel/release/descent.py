@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from flywheel import artifacts
-from flywheel.capture.erasure import Affected, Erasure, Marked
+from flywheel.capture.erasing.erasure import Affected, Erasure, Marked
 from flywheel.preferences import storage
 from flywheel.release import registry
 from flywheel.settings import Home

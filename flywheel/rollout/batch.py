@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import datetime
 
 from flywheel.capture import Recorder
-from flywheel.capture.recorder import utc_now
+from flywheel.capture.recorders.recorder import utc_now
 from flywheel.environments.protocol import Act, Actor, Situation, opening
 from flywheel.rollout.batch_report import Report, report
 from flywheel.rollout.cells import SOURCE, Cell, Known, Player, Rules, Take, Work, noted, plan, recorded, retried

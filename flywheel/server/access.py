@@ -15,9 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from flywheel import artifacts
-from flywheel.capture import access, redact, workspaces
+from flywheel.capture import access, workspaces
 from flywheel.capture.access import ROLES, TOKEN, Denied, Grant, Role
 from flywheel.capture.audit import audit
+from flywheel.capture.redaction import redact
 from flywheel.server.running import Running, running
 from flywheel.settings import checked_name
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from flywheel.capture.access import Denied
-from flywheel.capture.journal import Full
+from flywheel.capture.journals.journal import Full
 from flywheel.schema import FlywheelError
 
 FULL_S = 30  # seconds after which somebody may have made room

@@ -14,12 +14,12 @@ from starlette.requests import Request as Incoming
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from flywheel.capture.exchanges import Exchange
 from flywheel.capture.gateway.calls import INTERFACES, Call, Named, Request
 from flywheel.capture.gateway.remembered import Remembered
-from flywheel.capture.journal import Closed, Full
-from flywheel.capture.redact import redactor
-from flywheel.capture.threads import Threads
+from flywheel.capture.journals.exchanges import Exchange
+from flywheel.capture.journals.journal import Closed, Full
+from flywheel.capture.journals.threads import Threads
+from flywheel.capture.redaction.redact import redactor
 from flywheel.server import access, passing, upstreams
 from flywheel.server.errors import Refused
 from flywheel.server.running import Running, running

@@ -10,11 +10,12 @@ import msgspec
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 
-from flywheel.capture import github, ledger, strict
+from flywheel.capture import strict
 from flywheel.capture.audit import audit
-from flywheel.capture.github import Heard
+from flywheel.capture.feedback import github, ledger
+from flywheel.capture.feedback.github import Heard
 from flywheel.capture.importers.records import EXCERPT
-from flywheel.capture.journal import SetAside, Told
+from flywheel.capture.journals.journal import SetAside, Told
 from flywheel.schema import FlywheelError
 from flywheel.server.describing import JSON, answers, takes
 from flywheel.server.errors import Refused

@@ -23,10 +23,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from flywheel.capture import boundary
-from flywheel.capture.journal import Event, Full, SetAside, Spanned
+from flywheel.capture.journals.journal import Event, Full, SetAside, Spanned
 from flywheel.capture.otlp import Kind, Receiver, quarantined
-from flywheel.capture.redact import redactor
+from flywheel.capture.redaction import boundary
+from flywheel.capture.redaction.redact import redactor
 from flywheel.schema import FlywheelError
 from flywheel.server import errors
 from flywheel.server.access import allowed

@@ -9,10 +9,11 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from flywheel.capture import ledger, posted, strict
+from flywheel.capture import posted, strict
 from flywheel.capture.access import Grant
-from flywheel.capture.journal import SetAside, Told
-from flywheel.capture.ledger import Heard, Telling, moment
+from flywheel.capture.feedback import ledger
+from flywheel.capture.feedback.ledger import Heard, Telling, moment
+from flywheel.capture.journals.journal import SetAside, Told
 from flywheel.outcomes import paging
 from flywheel.outcomes.paging import Page
 from flywheel.server import records

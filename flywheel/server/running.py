@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from fastapi import Request
 
-from flywheel.capture.writer import Writer
+from flywheel.capture.journals.writer import Writer
 from flywheel.server.config import Config
 from flywheel.settings import Home
 

@@ -7,8 +7,8 @@ import logging
 from datetime import timedelta
 
 from flywheel.capture import workspaces
-from flywheel.capture.journal import Full
-from flywheel.capture.settle import settle
+from flywheel.capture.journals.journal import Full
+from flywheel.capture.settling.settle import settle
 from flywheel.server.logs import told
 from flywheel.server.running import Running
 

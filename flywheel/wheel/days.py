@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel import artifacts, warehouse
-from flywheel.capture.settle import settle
+from flywheel.capture.settling.settle import settle
 from flywheel.outcomes import lag
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 import msgspec
 
 from flywheel import artifacts
-from flywheel.capture import forget as captures
 from flywheel.capture import workspaces
-from flywheel.capture.arrivals import Arrivals
-from flywheel.capture.erasure import Erasure, Tombstones, records, save, unfinished
-from flywheel.capture.traces import Asked, Traces, find
+from flywheel.capture.erasing import forget as captures
+from flywheel.capture.erasing.erasure import Erasure, Tombstones, records, save, unfinished
+from flywheel.capture.erasing.traces import Asked, Traces, find
+from flywheel.capture.settling.arrivals import Arrivals
 from flywheel.corpus import forget as corpus
 from flywheel.release import descent
 from flywheel.schema import FlywheelError

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from flywheel import warehouse
-from flywheel.capture import journal
-from flywheel.capture.gathered import IDLE
-from flywheel.capture.journal import Began, Exchanged, SetAside, Spanned, Told, Whole
+from flywheel.capture.journals import journal
+from flywheel.capture.journals.journal import Began, Exchanged, SetAside, Spanned, Told, Whole
+from flywheel.capture.settling.gathered import IDLE
 from flywheel.corpus.decisions import relation
 from flywheel.corpus.manifest import manifest, manifest_path
 from flywheel.outcomes.join import joined

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel import artifacts, warehouse
-from flywheel.capture.erasure import Erasure, Tombstones
-from flywheel.capture.traces import Asked
+from flywheel.capture.erasing.erasure import Erasure, Tombstones
+from flywheel.capture.erasing.traces import Asked
 from flywheel.preferences.pairs import reasons
 from flywheel.schema import canonical_json
 from flywheel.settings import Home

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flywheel import environments, warehouse
-from flywheel.capture.settle import settle
+from flywheel.capture.settling.settle import settle
 from flywheel.corpus.decisions import relation
 from flywheel.corpus.defence import graduation
 from flywheel.corpus.diff import diff

@@ -11,7 +11,7 @@ import msgspec
 
 from flywheel import artifacts, warehouse
 from flywheel.capture import workspaces
-from flywheel.capture.recorder import Recorder
+from flywheel.capture.recorders.recorder import Recorder
 from flywheel.environments import week as rota
 from flywheel.environments.aftermath import aftermath, first_verdict
 from flywheel.environments.protocol import Actor, Environment, Task

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from flywheel.capture.journal import Told, Whole
-from flywheel.capture.threads import Threads
-from flywheel.capture.writer import Writer
+from flywheel.capture.journals.journal import Told, Whole
+from flywheel.capture.journals.threads import Threads
+from flywheel.capture.journals.writer import Writer
 from flywheel.schema import Outcome, Step, Trajectory
 from flywheel.settings import Home
-from flywheel_tests.capture.test_threads import bot, call, user
+from flywheel_tests.capture.journals.test_threads import bot, call, user
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 

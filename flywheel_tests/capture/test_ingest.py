@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from flywheel import warehouse
 from flywheel.capture import ingest as ingesting
 from flywheel.capture import workspaces
-from flywheel.capture.arrivals import Arrivals
 from flywheel.capture.ingest import FileReport, ingest
+from flywheel.capture.settling.arrivals import Arrivals
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError, Trajectory, trajectory_of
 from flywheel.settings import Home
 

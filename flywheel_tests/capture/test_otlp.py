@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from flywheel.capture.importers import trace
 from flywheel.capture.otlp import Kind, Receiver, Taken
-from flywheel.capture.redact import Redactor
+from flywheel.capture.redaction.redact import Redactor
 from flywheel.schema import FlywheelError
 from flywheel_tests.capture.importers.test_otlp import CURRENT, EVENTS, STEPS, plain, request, span
 from flywheel_tests.capture.importers.test_trace import CHAT, log, logs

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from flywheel.capture.erasure import records
+from flywheel.capture.erasing.erasure import records
 from flywheel.cli import app
 from flywheel.corpus.snapshot import snapshot
 from flywheel.schema import FlywheelError

@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flywheel.capture import access, journal, workspaces
+from flywheel.capture import access, workspaces
+from flywheel.capture.journals import journal
 from flywheel.corpus.query import query
 from flywheel.schema import FlywheelError
 from flywheel.server.config import Config, load

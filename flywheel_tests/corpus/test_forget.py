@@ -6,10 +6,10 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from flywheel.capture import forget as captures
-from flywheel.capture.arrivals import Arrivals
-from flywheel.capture.erasure import Affected, Erasure
-from flywheel.capture.traces import Asked, find
+from flywheel.capture.erasing import forget as captures
+from flywheel.capture.erasing.erasure import Affected, Erasure
+from flywheel.capture.erasing.traces import Asked, find
+from flywheel.capture.settling.arrivals import Arrivals
 from flywheel.corpus import erased, forget, store
 from flywheel.corpus.decisions import decisions
 from flywheel.corpus.diff import diff

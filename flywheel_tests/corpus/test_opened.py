@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flywheel.capture.traces import Asked
+from flywheel.capture.erasing.traces import Asked
 from flywheel.corpus import store
 from flywheel.corpus.manifest import manifest
 from flywheel.corpus.opened import Opened

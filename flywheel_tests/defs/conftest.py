@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 import pytest
 
-from flywheel.capture.recorder import Recorder
+from flywheel.capture.recorders.recorder import Recorder
 from flywheel.settings import Home
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from flywheel.capture import ledger, workspaces
-from flywheel.capture.recorder import Recorder
-from flywheel.capture.settle import settle
+from flywheel.capture import workspaces
+from flywheel.capture.feedback import ledger
+from flywheel.capture.recorders.recorder import Recorder
+from flywheel.capture.settling.settle import settle
 from flywheel.corpus.manifest import versions
 from flywheel.corpus.snapshot import snapshot
 from flywheel.corpus.store import rows

@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 
 from flywheel import artifacts
-from flywheel.capture import ledger
+from flywheel.capture.feedback import ledger
 from flywheel.corpus.defence.findings import FILE
 from flywheel.corpus.defence.graduation import graduate
 from flywheel.corpus.manifest import folder, manifest, versions

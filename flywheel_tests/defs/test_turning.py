@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from flywheel.capture import ledger
+from flywheel.capture.feedback import ledger
 from flywheel.corpus.manifest import manifest, versions
 from flywheel.corpus.store import rows
 from flywheel.environments import get

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from flywheel import artifacts
-from flywheel.capture.erasure import Affected, Erasure
+from flywheel.capture.erasing.erasure import Affected, Erasure
 from flywheel.release.descent import Mark, mark, marks, trace
 from flywheel.settings import Home
 

@@ -16,7 +16,7 @@ import pytest
 
 from flywheel import environments, warehouse
 from flywheel.capture import workspaces
-from flywheel.capture.settle import settle
+from flywheel.capture.settling.settle import settle
 from flywheel.environments.agents import REFERENCE, ScriptedAgent
 from flywheel.environments.habits import captured
 from flywheel.environments.protocol import Act, Situation

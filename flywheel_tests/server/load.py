@@ -33,8 +33,9 @@ from starlette.types import Receive, Scope, Send
 
 import flywheel.cli.serve
 import flywheel.server.serving  # noqa: F401 - what a server imports late, before it is forked
-from flywheel.capture import Recorder, remote
-from flywheel.capture.redact import Redactor
+from flywheel.capture import Recorder
+from flywheel.capture.recorders import remote
+from flywheel.capture.redaction.redact import Redactor
 from flywheel.cli import app
 from flywheel.schema import Trajectory
 from flywheel_tests.capture.importers.test_otlp import request, span

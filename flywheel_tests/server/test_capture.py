@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from flywheel import warehouse
-from flywheel.capture import journal
-from flywheel.capture.settle import settle
+from flywheel.capture.journals import journal
+from flywheel.capture.settling.settle import settle
 from flywheel.corpus.query import query
 from flywheel.server.config import Config
 from flywheel.settings import Home

@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flywheel import warehouse
-from flywheel.capture import Recorder, remote
-from flywheel.capture.settle import settle
+from flywheel.capture import Recorder
+from flywheel.capture.recorders import remote
+from flywheel.capture.settling.settle import settle
 from flywheel.cli import app
 from flywheel.schema import TRAJECTORIES
 from flywheel.server.config import Config

@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from flywheel.capture import journal
-from flywheel.capture.exchanges import Exchange
-from flywheel.capture.journal import Closed, Exchanged
+from flywheel.capture.journals import journal
+from flywheel.capture.journals.exchanges import Exchange
+from flywheel.capture.journals.journal import Closed, Exchanged
 from flywheel.server.config import Config
 from flywheel.settings import Home
 from flywheel_tests.server.conftest import Through, serving

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from flywheel import warehouse
 from flywheel.capture import access
-from flywheel.capture.settle import settle
+from flywheel.capture.settling.settle import settle
 from flywheel.schema import TRAJECTORIES, Trajectory, trajectory_of
 from flywheel.settings import Home
 from flywheel_tests.server.conftest import Through

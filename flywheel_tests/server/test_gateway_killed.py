@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from flywheel import warehouse
-from flywheel.capture.settle import settle
+from flywheel.capture.settling.settle import settle
 from flywheel.schema import TRAJECTORIES
 from flywheel.settings import Home
 from flywheel_tests.server.upstream import Port, Say, Upstream

@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel import warehouse
-from flywheel.capture import github, workspaces
-from flywheel.capture.changes import changes, pull_name
-from flywheel.capture.settle import settle
+from flywheel.capture import workspaces
+from flywheel.capture.feedback import github
+from flywheel.capture.feedback.changes import changes, pull_name
+from flywheel.capture.settling.settle import settle
 from flywheel.schema import OUTCOMES, QUARANTINE, FlywheelError
 from flywheel.settings import Home
 from flywheel_tests.server.conftest import Live

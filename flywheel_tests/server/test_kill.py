@@ -20,8 +20,8 @@ import msgspec
 import pytest
 
 from flywheel import warehouse
-from flywheel.capture import journal
-from flywheel.capture.settle import settle
+from flywheel.capture.journals import journal
+from flywheel.capture.settling.settle import settle
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, Trajectory, trajectory_of
 from flywheel.settings import Home
 from flywheel_tests.server import load

@@ -32,12 +32,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from flywheel import warehouse
-from flywheel.capture import journal
 from flywheel.capture.importers import trace
 from flywheel.capture.importers.trace import Trace
-from flywheel.capture.journal import Full, Spanned
-from flywheel.capture.settle import settle
-from flywheel.capture.writer import Writer
+from flywheel.capture.journals import journal
+from flywheel.capture.journals.journal import Full, Spanned
+from flywheel.capture.journals.writer import Writer
+from flywheel.capture.settling.settle import settle
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, Step, ToolCall, trajectory_of
 from flywheel.server.config import Config
 from flywheel.settings import Home

@@ -7,7 +7,7 @@ import pytest
 
 from flywheel import warehouse
 from flywheel.capture import access
-from flywheel.capture.settle import settle
+from flywheel.capture.settling.settle import settle
 from flywheel.schema import OUTCOMES, QUARANTINE
 from flywheel.settings import Home
 from flywheel_tests.server.conftest import Live

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from flywheel import warehouse
-from flywheel.capture import remote, workspaces
-from flywheel.capture.settle import settle
+from flywheel.capture import workspaces
+from flywheel.capture.recorders import remote
+from flywheel.capture.settling.settle import settle
 from flywheel.outcomes import policy
 from flywheel.schema import OUTCOMES, TRAJECTORIES
 from flywheel.settings import Home

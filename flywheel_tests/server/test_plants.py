@@ -18,15 +18,17 @@ import httpx
 import pytest
 
 from flywheel import warehouse
-from flywheel.capture import Recorder, access, github, remote
-from flywheel.capture.settle import Settled, settle
+from flywheel.capture import Recorder, access
+from flywheel.capture.feedback import github
+from flywheel.capture.recorders import remote
+from flywheel.capture.settling.settle import Settled, settle
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, ToolCall
 from flywheel.server.config import Config
 from flywheel.server.logs import Lines
 from flywheel.settings import Home
 from flywheel_tests.capture.importers.test_otlp import request, span, typed
+from flywheel_tests.capture.redaction.test_planted import PLANTS, Say, Spoken, anthropic, attributes, call, post, tool
 from flywheel_tests.capture.test_otlp import protobuf
-from flywheel_tests.capture.test_planted import PLANTS, Say, Spoken, anthropic, attributes, call, post, tool
 from flywheel_tests.plants import KINDS, Plant, assert_nowhere
 from flywheel_tests.server import upstream as scripted
 from flywheel_tests.server.conftest import Live

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from flywheel.capture import workspaces
-from flywheel.capture.settle import Settled
-from flywheel.capture.settle import settle as settle_one
+from flywheel.capture.settling.settle import Settled
+from flywheel.capture.settling.settle import settle as settle_one
 from flywheel.server import settling
 from flywheel.server.config import Config
 from flywheel.server.running import Running

@@ -21,12 +21,14 @@ from typing import Any
 import pytest
 
 from flywheel import warehouse
-from flywheel.capture import Recorder, access, journal, remote, shipping, tail
-from flywheel.capture.journal import Full
-from flywheel.capture.remote import RemoteRecorder
-from flywheel.capture.sending import Server, Unreachable
-from flywheel.capture.settle import settle
-from flywheel.capture.shipping import Shipper, ship
+from flywheel.capture import Recorder, access
+from flywheel.capture.journals import journal
+from flywheel.capture.journals.journal import Full
+from flywheel.capture.recorders import remote, shipping, tail
+from flywheel.capture.recorders.remote import RemoteRecorder
+from flywheel.capture.recorders.sending import Server, Unreachable
+from flywheel.capture.recorders.shipping import Shipper, ship
+from flywheel.capture.settling.settle import settle
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError
 from flywheel.settings import Home
 from flywheel_tests.conftest import ROOT

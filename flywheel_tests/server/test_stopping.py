@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from flywheel.capture import journal
+from flywheel.capture.journals import journal
 from flywheel.corpus.query import query
 from flywheel.server.config import Config
 from flywheel.settings import Home

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from flywheel import artifacts, warehouse
 from flywheel.capture import Recorder
-from flywheel.capture.traces import Asked
+from flywheel.capture.erasing.traces import Asked
 from flywheel.corpus import store
 from flywheel.corpus.decisions import decisions
 from flywheel.corpus.manifest import manifest, versions

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from flywheel import environments, warehouse
 from flywheel.capture import workspaces
-from flywheel.capture.recorder import Recorder
-from flywheel.capture.settle import settle
+from flywheel.capture.recorders.recorder import Recorder
+from flywheel.capture.settling.settle import settle
 from flywheel.corpus import decisions
 from flywheel.corpus.rebuild import rebuild
 from flywheel.corpus.snapshot import snapshot

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel import warehouse
-from flywheel.capture import ledger
+from flywheel.capture.feedback import ledger
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError
 from flywheel.wheel import days, week
 from flywheel.wheel.config import WheelConfig

@@ -13,9 +13,9 @@ import pytest
 
 from flywheel import artifacts, warehouse
 from flywheel.capture import workspaces
-from flywheel.capture.erasure import records, unfinished
-from flywheel.capture.settle import settle
-from flywheel.capture.traces import Asked
+from flywheel.capture.erasing.erasure import records, unfinished
+from flywheel.capture.erasing.traces import Asked
+from flywheel.capture.settling.settle import settle
 from flywheel.corpus.manifest import versions
 from flywheel.corpus.verify import verify
 from flywheel.release.descent import marks

@@ -7,10 +7,10 @@ import pytest
 
 from flywheel import environments, warehouse
 from flywheel.capture import workspaces
-from flywheel.capture.exchanges import Exchange
-from flywheel.capture.gathered import IDLE
-from flywheel.capture.journal import Exchanged, SetAside
-from flywheel.capture.writer import Writer
+from flywheel.capture.journals.exchanges import Exchange
+from flywheel.capture.journals.journal import Exchanged, SetAside
+from flywheel.capture.journals.writer import Writer
+from flywheel.capture.settling.gathered import IDLE
 from flywheel.corpus.snapshot import snapshot
 from flywheel.schema import Outcome, Quarantined, Step, Trajectory, outcomes_table, trajectories_table
 from flywheel.wheel import late, versioning

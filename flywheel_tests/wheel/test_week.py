@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from flywheel import environments
 from flywheel.capture import workspaces
-from flywheel.capture.settle import settle
+from flywheel.capture.settling.settle import settle
 from flywheel.environments import agents
 from flywheel.rollout.episode import play
 from flywheel.schema import TRAJECTORIES

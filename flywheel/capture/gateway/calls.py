@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import msgspec
 
-from flywheel.capture.exchanges import Exchange
 from flywheel.capture.gateway import anthropic_messages, interface, openai_chat, openai_responses, sse
 from flywheel.capture.gateway.interface import Answered, Asked, Interface
 from flywheel.capture.gateway.remembered import Remembered
+from flywheel.capture.journals.exchanges import Exchange
 from flywheel.schema import EndState
 
 INTERFACES: dict[str, Interface] = {

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.capture.exchanges import Exchange
 from flywheel.capture.gateway.calls import INTERFACES, Call, Named, Request
 from flywheel.capture.gateway.remembered import Remembered
 from flywheel.capture.importers import chat
 from flywheel.capture.importers.conversations import digests
+from flywheel.capture.journals.exchanges import Exchange
 from flywheel_tests.server import upstream
 from flywheel_tests.server.upstream import Say
 

@@ -1,1 +1,1 @@
-"""Redaction."""
+"""Tests of redaction."""

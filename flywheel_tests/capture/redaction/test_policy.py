@@ -10,11 +10,11 @@ import pytest
 
 from flywheel import warehouse
 from flywheel.capture import Recorder, workspaces
-from flywheel.capture.redact import Redactor, redactor
 from flywheel.capture.redaction import policy as policies
 from flywheel.capture.redaction.detector import Detector
 from flywheel.capture.redaction.policy import DEFAULT, parsed
-from flywheel.capture.settle import settle
+from flywheel.capture.redaction.redact import Redactor, redactor
+from flywheel.capture.settling.settle import settle
 from flywheel.schema import TRAJECTORIES, FlywheelError, Step
 from flywheel.settings import Home
 from flywheel_tests.plants import KINDS

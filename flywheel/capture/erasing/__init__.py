@@ -1,0 +1,1 @@
+"""Erasing: what was captured of a person or an episode is found, and goes for good."""

@@ -1,0 +1,1 @@
+"""Feedback: outcomes as people, services and files tell them."""

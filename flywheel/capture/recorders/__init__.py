@@ -1,0 +1,1 @@
+"""Recorders: what an agent in Python does, here or elsewhere."""
