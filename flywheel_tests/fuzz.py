@@ -9,8 +9,10 @@ import argparse
 import gzip
 import json
 import random
+import socket
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvicorn
 from fastapi.testclient import TestClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -45,7 +48,7 @@ from flywheel_tests.capture.importers import (
     test_trace,
 )
 from flywheel_tests.capture.test_otlp import SPAN, TRACE, protobuf
-from flywheel_tests.server.upstream import Say
+from flywheel_tests.server import upstream
 
 AT_ONCE = 50  # requests to one data folder: each bad one adds a small file, that the next one reads
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -170,7 +173,7 @@ HERMES = [
     test_hermes.turn("tool", test_hermes.response("sun", "a")),
     test_hermes.turn("gpt", "Sun."),
 ]
-RESPONSE = test_api_calls.responses(test_api_calls.ITEMS, Say(text="Sun."), "r2", stream=False)
+RESPONSE = test_api_calls.responses(test_api_calls.ITEMS, upstream.Say(text="Sun."), "r2", stream=False)
 
 
 def _lines(*values: Any) -> bytes:
@@ -199,9 +202,9 @@ SEEDS: dict[str, list[bytes]] = {
     "api-calls": [
         _json(
             [
-                test_api_calls.chat(test_api_calls.CHAT, Say(text="Sun."), "r1", stream=stream),
-                test_api_calls.responses(test_api_calls.ITEMS, Say(text="Sun."), "r2", stream=stream),
-                test_api_calls.messages(test_api_calls.BLOCKS, Say(text="Sun."), "r3", stream=stream),
+                test_api_calls.chat(test_api_calls.CHAT, upstream.Say(text="Sun."), "r1", stream=stream),
+                test_api_calls.responses(test_api_calls.ITEMS, upstream.Say(text="Sun."), "r2", stream=stream),
+                test_api_calls.messages(test_api_calls.BLOCKS, upstream.Say(text="Sun."), "r3", stream=stream),
             ]
         )
         for stream in (False, True)
@@ -284,13 +287,17 @@ def through_ingest(folder: Path, name: str, data: bytes) -> str:
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A route that takes bodies: how it is asked, and inputs that it takes. More of them go into `ROUTES`."""
+    """A route that takes bodies: how it is asked, and inputs that it takes. More of them go into `ROUTES`.
+
+    One of the gateway has `answers` of its upstream, of which each is malformed in its turn.
+    """
 
     path: str
     media: str
     seeds: list[bytes]
     method: str = "POST"
     headers: dict[str, str] = {}
+    answers: tuple[tuple[str, bytes], ...] = ()
 
 
 API = "/api/v1/workspaces/desk"
@@ -302,7 +309,39 @@ STEPS += [{"role": "assistant", "tool_calls": [{"id": "c", "name": "weather", "a
 POSTED = [{"id": f"t{n}", "task_id": "t", "agent": "a", "metadata": {"n": n}, "steps": STEPS} for n in range(3)]
 TOLD = [{"trajectory_id": "t1", "signal": "merged", "value": n, "source": "x", "key": f"k{n}"} for n in range(3)]
 PULL = {"action": "closed", "pull_request": {"merged": True, "number": 7, "body": "Flywheel-Trajectory: t1"}}
+SAID = upstream.Say(text="Sun.", thought="Hm.", calls=(("c", "weather", '{"city": "Oslo"}'),))
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+BLOCKS = {"model": "m", "max_tokens": 9, "system": "Be kind.", "messages": test_api_calls.BLOCKS}
+
+
+def _answers(whole: Any, events: list[bytes]) -> tuple[tuple[str, bytes], ...]:
+    failure = {"error": {"type": "overloaded", "message": "Later, ann@x.org."}}
+    plain = (("application/json", _json(value)) for value in (whole, failure))
+    return (*plain, ("text/event-stream", b"".join(events)))
+
+
+CALLS = [
+    Route(
+        path="/w/desk/v1/chat/completions",
+        media="application/json",
+        seeds=[_json({"model": "m", "messages": CHAT, "tools": TOOLS, "n": 2})],
+        answers=_answers(upstream.chat_whole([SAID] * 2), upstream.as_sse(upstream.chat_chunks([SAID] * 2), done=True)),
+    ),
+    Route(
+        path="/w/desk/t/night/v1/responses",
+        media="application/json",
+        seeds=[_json({"model": "m", "input": test_api_calls.ITEMS, "previous_response_id": "resp_1"})],
+        answers=_answers(upstream.responses_whole(SAID), upstream.as_sse(upstream.responses_events(SAID), named=True)),
+    ),
+    Route(
+        path="/w/desk/v1/messages",
+        media="application/json",
+        seeds=[_json(BLOCKS)],
+        answers=_answers(upstream.messages_whole(SAID), upstream.as_sse(upstream.messages_events(SAID), named=True)),
+    ),
+]
 ROUTES: list[Route] = [
+    *CALLS,
     Route(path="/w/desk/otlp/v1/traces", media="application/json", seeds=[_json(SPANS)]),
     Route(path="/w/desk/otlp/v1/logs", media="application/json", seeds=[_json(LOGS)]),
     Route(path="/w/desk/otlp/v1/traces", media="application/x-protobuf", seeds=[protobuf("traces", SPANS)]),
@@ -321,14 +360,30 @@ ROUTES: list[Route] = [
 def asked(home: Home) -> Iterator[Callable[[Route, bytes], str]]:
     """Asks routes of a server in this process: no answer is the server's own failure.
 
-    What an OTLP request of spans holds is kept or told as rejected.
+    What an OTLP request of spans holds is kept or told as rejected. What an upstream answers comes as it was said, and
+    every call of a model is kept as one, or set aside.
     """
     workspaces.create(home, "desk")
-    spans = Spans(home.journals / "desk")
-    app = create_app(home, Config(settle_every_s=3600.0, requests_per_s=1e9, burst=10**9))
-    with TestClient(app, base_url="http://127.0.0.1") as client:
+    spans = Events(home.journals / "desk", b'"event":"spanned"')
+    calls = Events(home.journals / "desk", b'"event":"exchanged"', b'"event":"set_aside"')
+    says = Saying()
+    config = Config(settle_every_s=3600.0, requests_per_s=1e9, burst=10**9, openai=says.url, anthropic=says.url)
+    with TestClient(create_app(home, config), base_url="http://127.0.0.1") as client, says.open():
+
+        def call(route: Route, data: bytes) -> str:
+            rng = random.Random(data)
+            media, answer = rng.choice(route.answers)
+            says.media, says.answer = media, mutated(rng, answer) if rng.random() < 0.8 else answer
+            says.status = rng.choice((200, 200, 200, 400, 429, 500))
+            calls.new()
+            got = client.request(route.method, route.path, content=data, headers={"Content-Type": route.media})
+            assert (got.status_code, got.content) == (says.status, says.answer)
+            assert calls.new() == 1
+            return str(got.status_code)
 
         def ask(route: Route, data: bytes) -> str:
+            if route.answers:
+                return call(route, data)
             headers = {"Content-Type": route.media, **route.headers}
             if data[:2] == b"\x1f\x8b":
                 headers["Content-Encoding"] = "gzip"
@@ -346,11 +401,40 @@ def asked(home: Home) -> Iterator[Callable[[Route, bytes], str]]:
         yield ask
 
 
-class Spans:
-    """Counts the spans that journals have got since it was asked last."""
+class Saying:
+    """An upstream that answers whatever it was told to."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
+        self.status, self.media, self.answer = 200, "", b""
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer, whatever is asked."""
+        while (await receive()).get("more_body"):
+            pass
+        headers = [(b"content-type", self.media.encode())]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.answer})
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Listen while the block lasts."""
+        server = uvicorn.Server(uvicorn.Config(self, log_config=None, access_log=False, lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [self._listening]})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            thread.join(60)
+
+
+class Events:
+    """Counts the events of some kinds that journals have got since it was asked last."""
+
+    def __init__(self, folder: Path, *kinds: bytes) -> None:
+        self._folder, self._kinds = folder, kinds
         self._read: Counter[Path] = Counter()
 
     def new(self) -> int:
@@ -359,7 +443,8 @@ class Spans:
         for path in journal.paths(self._folder):
             with path.open("rb") as file:
                 file.seek(self._read[path])
-                count += file.read().count(b'"event":"spanned"')
+                text = file.read()
+                count += sum(text.count(kind) for kind in self._kinds)
                 self._read[path] = file.tell()
         return count
 

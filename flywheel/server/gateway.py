@@ -6,7 +6,7 @@ import asyncio
 import os
 from concurrent.futures import Future
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 from starlette.datastructures import State
@@ -14,10 +14,10 @@ from starlette.requests import Request as Incoming
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from flywheel.capture.feedback.ledger import refused
 from flywheel.capture.gateway.calls import INTERFACES, Call, Named, Request
 from flywheel.capture.gateway.remembered import Remembered
-from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Closed, Full
+from flywheel.capture.journals.journal import Closed, Full, SetAside
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.redaction.redact import redactor
 from flywheel.server import access, passing, upstreams
@@ -41,6 +41,7 @@ class Kept:
     """What is kept of a workspace's calls: on disk by `threads`, and for a while in memory."""
 
     def __init__(self, server: Running, workspace: str) -> None:
+        self._server, self._workspace = server, workspace
         self._threads = Threads(server.home, workspace, server.writer(workspace))
         self._remembered = Remembered()
         redactor(server.home, workspace)  # its rules are made ready now, and not when an answer ends
@@ -49,12 +50,16 @@ class Kept:
         """Have a call on disk, however far it came. Raises Full where the disk cannot take it."""
         # What is long is read and redacted aside: other streams go on.
         written = await asyncio.to_thread(self._put, call, broken) if call.size > LONG else self._put(call, broken)
-        if written:
-            await asyncio.wrap_future(written)
+        await asyncio.wrap_future(written)
 
-    def _put(self, call: Call, broken: str) -> Future[Exchange] | None:
-        exchange = call.exchange(self._remembered, broken)
-        return self._threads.put(exchange) if exchange else None
+    def _put(self, call: Call, broken: str) -> Future[Any]:
+        if exchange := call.exchange(self._remembered, broken):
+            return self._threads.put(exchange)
+        body = call.request.body.decode("utf-8", "replace")
+        told = [(None, "a call in which no message could be read, and none in its answer", body)]
+        name = f"gateway {call.request.api.NAME}"
+        aside = refused(self._server.home, self._workspace, name, told, self._server.clock())
+        return self._server.writer(self._workspace).put([*map(SetAside, aside)])
 
 
 class Gateway:

@@ -89,7 +89,7 @@ class Call:
     def __init__(self, request: Request, *, bound: int, clock: Callable[[], datetime]) -> None:
         self.id = uuid4().hex
         self.streams = False
-        self._request, self._bound, self._clock = request, bound, clock
+        self.request, self._bound, self._clock = request, bound, clock
         self._status = 0
         self._first_at: datetime | None = None
         self._unread = ""
@@ -126,20 +126,20 @@ class Call:
     @property
     def size(self) -> int:
         """The bytes of the request, and of the answer so far."""
-        return len(self._request.body) + self._heard
+        return len(self.request.body) + self._heard
 
     def exchange(self, remembered: Remembered, broken: str = "") -> Exchange | None:
         """The exchange so far; None where it says nothing. `broken` says what broke it off, if anything did."""
         at = self._clock()
         asked, answered = self._asked(remembered), self._answered()
         state, error = self._end(answered, broken)
-        if self._request.api is openai_responses and answered.id and state == "completed":
+        if self.request.api is openai_responses and answered.id and state == "completed":
             said = asked.messages[asked.instructions :]
             remembered.add(answered.id, [*said, *(m for answer in answered.answers for m in answer)], self.size)
         if not asked.messages and not answered.answers:
             return None
-        named = self._request.named
-        host = urlsplit(self._request.upstream).hostname or ""
+        named = self.request.named
+        host = urlsplit(self.request.upstream).hostname or ""
         return Exchange(
             id=self.id,
             thread=named.trajectory or self.id,
@@ -152,12 +152,12 @@ class Call:
             provider=next((name for end, name in PROVIDERS.items() if f".{host}".endswith(f".{end}")), host),
             prompt_tokens=answered.prompt_tokens,
             completion_tokens=answered.completion_tokens,
-            started_at=self._request.at,
+            started_at=self.request.at,
             ended_at=at,
             state=state,
             error=error,
             about={
-                "api": self._request.api.NAME,
+                "api": self.request.api.NAME,
                 "upstream": host,
                 **({"parameters": asked.parameters} if asked.parameters else {}),
                 **({"status": self._status} if self._status >= 400 else {}),
@@ -178,16 +178,16 @@ class Call:
         return answered.state, ""
 
     def _took(self, at: datetime) -> dict[str, float]:
-        took = {"seconds": (at - self._request.at).total_seconds()}
+        took = {"seconds": (at - self.request.at).total_seconds()}
         if self.streams and self._first_at:
-            took["first_token_s"] = (self._first_at - self._request.at).total_seconds()
+            took["first_token_s"] = (self._first_at - self.request.at).total_seconds()
         return took
 
     def _asked(self, remembered: Remembered) -> Asked:
-        body = interface.decoded(self._request.body)
+        body = interface.decoded(self.request.body)
         if not isinstance(body, dict):
             return Asked(messages=[])
-        asked = self._request.api.asked(body)
+        asked = self.request.api.asked(body)
         before = asked.about.get("previous_response_id")
         earlier = remembered.messages(before) if isinstance(before, str) else None
         return asked if earlier is None else openai_responses.after(asked, earlier)
@@ -201,4 +201,4 @@ class Call:
         body = interface.decoded(whole)
         if self._status >= 400:
             return Answered(error=interface.failure(body if body is not None else whole.decode("utf-8", "replace")))
-        return self._request.api.answered(body) if isinstance(body, dict) else Answered(state="partial")
+        return self.request.api.answered(body) if isinstance(body, dict) else Answered(state="partial")
