@@ -83,23 +83,27 @@ def serve_upstream(listening: socket.socket) -> None:
 
 
 def serve_gateway(listening: socket.socket, home: str, url: str) -> None:
-    """The gateway's process: the server as `flywheel serve` runs it, with no bound on the rate of one client."""
+    """The gateway's process: the server as `flywheel serve` runs it, with no bound on the rate of one client.
+
+    Conversations are over, and stored, after half a minute, so that what memory holds is not what waits.
+    """
     import uvicorn
 
     from flywheel.server.app import create_app
     from flywheel.server.config import Config
-    from flywheel.server.serving import options
+    from flywheel.server.serving import Server, options
     from flywheel.settings import Home
 
-    config = Config(openai=f"{url}/v1", requests_per_s=1e6, burst=1_000_000)
-    uvicorn.Server(uvicorn.Config(create_app(Home(Path(home)), config), **options(config))).run(sockets=[listening])
+    config = Config(openai=f"{url}/v1", requests_per_s=1e6, burst=1_000_000, idle_s=30, settle_every_s=10)
+    app = create_app(Home(Path(home)), config)
+    Server(uvicorn.Config(app, **options(config)), lambda: None).run(sockets=[listening])
 
 
 @contextlib.contextmanager
 def running(work: Any, *arguments: Any) -> Iterator[tuple[str, int]]:
     """A server in a process of its own; gives its base URL and the process's id."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-    process = multiprocessing.get_context("fork").Process(target=work, args=(listening, *arguments))
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(listening, *arguments))
     process.start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     listening.close()  # here: a server that is gone refuses
@@ -197,7 +201,7 @@ def run(home: Path, rounds: int, requests: int, streams: int = STREAMS) -> Found
         url, _ = stack.enter_context(running(serve_upstream))
         gateway, pid = stack.enter_context(running(serve_gateway, str(home), url))
         ours, theirs = multiprocessing.Pipe()
-        clients = multiprocessing.get_context("fork").Process(target=ask, args=(theirs, 1))
+        clients = multiprocessing.get_context("spawn").Process(target=ask, args=(theirs, 1))
         clients.start()
         theirs.close()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -17,6 +19,8 @@ from flywheel.server.app import create_app
 from flywheel.server.config import Config
 from flywheel.server.connection import with_settings
 from flywheel.settings import Home
+
+SWITCH_S = 0.0005
 
 
 def serve(home: Home, config: Config, began: Callable[[str], None]) -> None:
@@ -78,7 +82,7 @@ def options(config: Config) -> dict[str, Any]:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's server, which says when it listens and ends in peace when it was told to stop."""
+    """Uvicorn's server, which says when it listens, attends to streams first, and ends in peace when told to stop."""
 
     def __init__(self, config: uvicorn.Config, began: Callable[[], None]) -> None:
         super().__init__(config)
@@ -87,6 +91,11 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         await super().startup(sockets)
+        # What is loaded stays: to look through it again and again for garbage would hold every stream up.
+        gc.collect()
+        gc.freeze()
+        # Settling and parsing in other threads give way to the loop in less than a millisecond.
+        sys.setswitchinterval(SWITCH_S)
         self._began()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
