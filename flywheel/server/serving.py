@@ -98,6 +98,11 @@ class Server(uvicorn.Server):
         sys.setswitchinterval(SWITCH_S)
         self._began()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and let go of all there is."""
+        await super().shutdown(sockets)
+        gc.unfreeze()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; at the second time, at once."""
         self.force_exit = self.should_exit
