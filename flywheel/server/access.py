@@ -18,7 +18,6 @@ from flywheel import artifacts
 from flywheel.capture import access, workspaces
 from flywheel.capture.access import ROLES, TOKEN, Denied, Grant, Role
 from flywheel.capture.audit import audit
-from flywheel.capture.redaction import redact
 from flywheel.server.running import Running, running
 from flywheel.settings import checked_name
 
@@ -131,9 +130,8 @@ def _admitted(
     there = (home.workspaces / f"{checked_name(workspace, 'workspace')}.json").exists()
 
     def note(who: str, reason: str = "") -> None:
-        # A name that is not a workspace's, like a target, is whatever somebody sent.
-        of = workspace if there else "?"
-        about = redact.redactor(home, workspace).text(target) if there and target else ""
+        # A name that is not a workspace's, like a target of it, is whatever somebody sent.
+        of, about = (workspace, target) if there else ("?", "")
         audit(home, workspace=of, action=action, who=who, target=about, allowed=not reason, reason=reason, now=now)
 
     try:

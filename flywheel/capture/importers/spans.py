@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from flywheel.capture.importers import dialects
+from flywheel.capture.importers.attributes import indexed
 from flywheel.capture.importers.conversations import EPOCH, Call, Result
 from flywheel.schema import canonical_json, stable_id
 
@@ -55,8 +56,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A span, its attributes as plain values, whatever it was written in.
 
     `error` is its status message, `resource` the attributes of what sent it (service.name), `dropped` how many of its
-    attributes the SDK let go. A GenAI event that was
-    logged apart from its span is one of the span's name with nothing but the event, `logged_at` its time.
+    attributes the SDK let go. A GenAI event that was logged apart from its span is one of the span's name with nothing
+    but the event, `logged_at` its time.
     """
 
     trace: str
@@ -216,9 +217,9 @@ def _messages(span: Span) -> list[dialects.Message]:
         before = dialects.messages([{"role": "system", "content" if isinstance(given, str) else "parts": given}])
     for value in (
         span.first("gen_ai.input.messages"),
-        _indexed(span.attributes, "gen_ai.prompt"),
+        indexed(span.attributes, "gen_ai.prompt"),
         span.first("gen_ai.prompt"),
-        _indexed(span.attributes, "llm.input_messages"),
+        indexed(span.attributes, "llm.input_messages"),
         [message_of(EVENTS[name], attributes) for name, attributes in span.events if name in EVENTS],
         span.first("ai.prompt.messages"),
         span.first("input.value"),
@@ -233,14 +234,14 @@ def _answers(span: Span) -> list[list[dialects.Message]]:
     choices = [message_of("assistant", attributes) for name, attributes in span.events if name == CHOICE]
     for value in (
         dialects.decoded(span.first("gen_ai.output.messages")),
-        _indexed(span.attributes, "gen_ai.completion"),
+        indexed(span.attributes, "gen_ai.completion"),
         dialects.decoded(span.first("gen_ai.completion")),
         choices,
     ):
         if value:
             every = value if isinstance(value, list) else [value]
             return [dialects.messages([choice], "assistant") for choice in every]
-    if written := _indexed(span.attributes, "llm.output_messages"):
+    if written := indexed(span.attributes, "llm.output_messages"):
         # Several messages are choices of OpenAI chat, or the parts of one answer of OpenAI Responses.
         raw = dialects.decoded(span.first("output.value"))
         if isinstance(raw, dict) and "choices" in raw:
@@ -262,12 +263,12 @@ def message_of(role: str, attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tools(span: Span) -> list[dict[str, Any]]:
-    written = _indexed(span.attributes, "llm.tools")
+    written = indexed(span.attributes, "llm.tools")
     schemas = [t["tool"].get("json_schema") for t in written if isinstance(t, dict) and isinstance(t.get("tool"), dict)]
     return (
         dialects.tools(span.first("gen_ai.tool.definitions"))
         or dialects.tools(schemas)
-        or dialects.tools(_indexed(span.attributes, "llm.request.functions"))
+        or dialects.tools(indexed(span.attributes, "llm.request.functions"))
         or dialects.tools(span.first("ai.prompt.tools"))
     )
 
@@ -275,37 +276,3 @@ def _tools(span: Span) -> list[dict[str, Any]]:
 def _count(span: Span, *names: str) -> int | None:
     value = span.first(*names)
     return int(value) if isinstance(value, int | str) else None
-
-
-def _indexed(attributes: dict[str, Any], prefix: str) -> list[Any]:
-    """The list that attributes named `PREFIX.N.…` spell out."""
-    tree: dict[str, Any] = {}
-    for name, value in attributes.items():
-        if not name.startswith(f"{prefix}."):
-            continue
-        *path, leaf = name[len(prefix) + 1 :].split(".")
-        node = tree
-        for part in path:
-            node = node.setdefault(part, {})
-            if not isinstance(node, dict):
-                raise ValueError(f"the attribute {name} goes on from one that has a value itself")
-        node[leaf] = value
-    listed = _listed(tree)
-    if not isinstance(listed, list):
-        return []
-    for item in listed:
-        # OpenLLMetry writes a content of several parts as JSON text.
-        if isinstance(item, dict) and item.get("role") != "tool" and isinstance(item.get("content"), str):
-            parts = dialects.decoded(item["content"])
-            if isinstance(parts, list) and parts and all(isinstance(p, dict) and "type" in p for p in parts):
-                item["content"] = parts
-    return listed
-
-
-def _listed(tree: Any) -> Any:
-    """A tree in which objects whose members are numbers are lists."""
-    if not isinstance(tree, dict):
-        return tree
-    if tree and all(name.isdecimal() for name in tree):
-        return [_listed(tree[name]) for name in sorted(tree, key=int)]
-    return {name: _listed(value) for name, value in tree.items()}

@@ -141,30 +141,21 @@ class Recorder:
         comment: str = "",
     ) -> None:
         """Record an outcome of a trajectory, at any time; it was true at `observed_at` (now unless given)."""
-        self.record(
-            outcomes=[
-                self._outcome(trajectory_id, signal, value, source, checker_version, observed_at, step_index, comment)
-            ]
+        told = self._outcome(
+            trajectory_id,
+            signal,
+            value,
+            source=source,
+            checker_version=checker_version,
+            observed_at=observed_at,
+            step_index=step_index,
+            comment=comment,
         )
+        self.record(outcomes=[told])
 
-    async def aoutcome(
-        self,
-        trajectory_id: str,
-        signal: str,
-        value: float,
-        *,
-        source: str = "recorder",
-        checker_version: str = "",
-        observed_at: datetime | None = None,
-        step_index: int | None = None,
-        comment: str = "",
-    ) -> None:
-        """As `outcome`, for a task of asyncio."""
-        await self.arecord(
-            outcomes=[
-                self._outcome(trajectory_id, signal, value, source, checker_version, observed_at, step_index, comment)
-            ]
-        )
+    async def aoutcome(self, trajectory_id: str, signal: str, value: float, **fields: Any) -> None:
+        """As `outcome`, for a task of asyncio; fields as there."""
+        await self.arecord(outcomes=[self._outcome(trajectory_id, signal, value, **fields)])
 
     def record(self, trajectories: Sequence[Trajectory] = (), outcomes: Sequence[Outcome] = ()) -> None:
         """Record complete trajectories and outcomes, all on disk on return at the cost of one flush.
@@ -272,11 +263,12 @@ class Recorder:
         trajectory_id: str,
         signal: str,
         value: float,
-        source: str,
-        checker_version: str,
-        observed_at: datetime | None,
-        step_index: int | None,
-        comment: str,
+        *,
+        source: str = "recorder",
+        checker_version: str = "",
+        observed_at: datetime | None = None,
+        step_index: int | None = None,
+        comment: str = "",
     ) -> Outcome:
         now = self.now()
         return Outcome(
