@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from flywheel.capture import strict
+from flywheel.capture.feedback import ledger
 from flywheel.capture.journals.journal import Whole
 from flywheel.capture.redaction import boundary, redact
 from flywheel.capture.validity import checked
@@ -120,27 +121,16 @@ def _after_space(text: str, at: int) -> int:
 def read(home: Home, workspace: str, records: Iterable[tuple[int, bytes]], limits: Limits, now: datetime) -> Read:
     """Check and redact records; in = accepted + quarantined."""
     accepted: list[Whole] = []
-    quarantined: list[Quarantined] = []
+    bad: list[tuple[int, str, str]] = []
     for number, record in records:
-        redactor = redact.redactor(home, workspace)
         try:
             posted = _trajectory(record, workspace, limits, now)
             kept = boundary.of(home, workspace, SOURCE).trajectory(posted)
-            accepted.append(Whole(redactor.trajectory(kept)))
+            accepted.append(Whole(redact.redactor(home, workspace).trajectory(kept)))
         except UNREADABLE as error:
             told = str(error) if not isinstance(error, RecursionError) else str(strict.too_deep(limits.depth))
-            excerpt = record[: 4 * EXCERPT].decode("utf-8", "replace")
-            quarantined.append(
-                Quarantined(
-                    workspace=workspace,
-                    source=SOURCE,
-                    line=number,
-                    error=redactor.text(told),
-                    excerpt=redactor.text(excerpt)[:EXCERPT],
-                    arrived_at=now,
-                )
-            )
-    return Read(accepted, quarantined)
+            bad.append((number, told, record[: 4 * EXCERPT].decode("utf-8", "replace")))
+    return Read(accepted, ledger.refused(home, workspace, SOURCE, bad, now))
 
 
 def _trajectory(record: bytes, workspace: str, limits: Limits, now: datetime) -> Trajectory:

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from flywheel import artifacts, warehouse
+from flywheel import warehouse
+from flywheel.capture import stored
 from flywheel.schema import OUTCOMES, FlywheelError
 from flywheel.settings import Home
 
@@ -60,8 +61,7 @@ def page(
     at, id = _after(cursor)
     if since and since > at:
         at, id = since, "\x7f"
-    folder = home.journals / workspace / "closed.json"
-    closed = datetime.fromisoformat(artifacts.read_json(folder)["through"]) if folder.exists() else None
+    closed = stored.through(home, workspace)  # before the rows are read: none comes in between
     with warehouse.connect() as connection:
         rows = (
             connection.sql(

@@ -235,7 +235,8 @@ def test_no_error_of_an_upstream_leaves_one(planted: Desk, monkeypatch: pytest.M
         for path in ("chat/completions", "messages"):
             planted.client.post(f"{planted.url}/w/desk/v1/{path}", json=ask | {"stream": True})
     assert planted.settled().trajectories > 0
-    assert any("<" in json.loads(row["metadata"])["error"] for row in planted.rows())
+    # Rows come in the order of random ids: one without an error may be the first.
+    assert any("<" in json.loads(row["metadata"]).get("error", "") for row in planted.rows())
 
 
 def test_what_is_cut_off_within_a_secret_keeps_no_part_of_it(planted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
