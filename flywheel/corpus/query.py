@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -14,6 +16,11 @@ from flywheel.corpus import catalog, relations
 from flywheel.corpus.catalog import Seen
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
+
+# A statement is parsed into nodes of these kinds where all of it reads.
+READING = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+SPACE = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)"
+EXPLAIN = re.compile(rf"{SPACE}*explain(?:{SPACE}+analyze\b)?(?:{SPACE}*\([\w\s,]*\)(?={SPACE}*\w))?", re.I | re.S)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -31,9 +38,9 @@ class Answer(msgspec.Struct, frozen=True):
 def query(home: Home, sql: str, limit: int | None = None, *, seen: Seen | None = None) -> Answer:
     """Run one statement that reads, over views of what lies in the folder now, and give at most `limit` rows.
 
-    Files of the data folder can be read too, by `read_parquet` and its like; nothing else can, and nothing is
-    written. Where not everything is `seen`, views and files are those of what is. The catalog file has no part in it,
-    so whoever has that open is not in the way.
+    The files of what is captured and made can be read too, by `read_parquet` and its like; nothing else can (not keys,
+    tokens and the audit log), and nothing is written. Where not everything is `seen`, views and files are those of what
+    is. The catalog file has no part in it, so whoever has that open is not in the way.
 
     Raises:
         FlywheelError: when it is not one reading statement, or names what is not there; the message lists the
@@ -41,13 +48,13 @@ def query(home: Home, sql: str, limit: int | None = None, *, seen: Seen | None =
     """
     with warehouse.connect(alone=True) as connection:
         catalog.create(connection, home, seen)
-        places = sorted({home.root, home.data}, key=str) if seen is None else seen.folders(home)
+        places = _folders(home) if seen is None else seen.folders(home)
         readable = ", ".join(relations.text(f"{place}/") for place in places)
         connection.sql(f"SET allowed_directories = [{readable}]")
         connection.sql("SET enable_external_access = false")
         connection.sql("SET lock_configuration = true")
         try:
-            _check(sql)
+            _check(connection, sql)
             found = connection.sql(sql)
             if limit is not None:
                 found = found.limit(limit + 1)
@@ -61,14 +68,37 @@ def query(home: Home, sql: str, limit: int | None = None, *, seen: Seen | None =
     )
 
 
-def _check(sql: str) -> None:
-    """Refuse all but one statement that reads."""
-    reads = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+def _folders(home: Home) -> list[Path]:
+    """The folders of what is captured and what is made of it."""
+    made = [home.trees, home.pairs, home.policies, home.evaluations, home.suites, home.reports, home.registry]
+    return [home.captures, home.outcomes, home.quarantine, home.corpora, home.derived, home.mapped, home.cycle, *made]
+
+
+def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuse all but one statement that reads, through and through: a part of one could write a file."""
     kinds = [statement.type for statement in duckdb.extract_statements(sql)]
     if len(kinds) != 1:
         raise FlywheelError(f"write one statement; this is {len(kinds)}")
-    if kinds[0] not in reads:
+    asked = EXPLAIN.sub("", sql, count=1) if kinds[0] == duckdb.StatementType.EXPLAIN else sql
+    [[text]] = connection.execute("SELECT json_serialize_sql($sql)", {"sql": asked}).fetchall()
+    parsed = msgspec.json.decode(text)
+    if parsed["error"] or len(parsed["statements"]) != 1 or not _kinds(parsed) <= READING:
         raise FlywheelError("a query reads: begin it with SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN")
+
+
+def _kinds(parsed: Any) -> set[str]:
+    """The kinds of all nodes of a parsed statement."""
+    found: set[str] = set()
+    waiting = [parsed]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(kind := value.get("type"), str) and kind.endswith("_NODE"):
+                found.add(kind)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return found
 
 
 def _plain(column: pa.ChunkedArray) -> list[Any]:

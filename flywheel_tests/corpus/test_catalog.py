@@ -165,17 +165,47 @@ def test_a_person_may_have_the_catalog_open(week):
     [
         "CREATE TABLE t (x INTEGER)",
         "COPY (SELECT 1) TO 'x.csv'",
+        "WITH x AS (COPY (SELECT 1) TO '{captures}/x.csv') FROM x",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{captures}/x.csv'",
+        "EXPLAIN /* ( */ (ANALYZE) -- SELECT 1\nCOPY (SELECT 1) TO '{captures}/x.csv'",
+        "WITH x AS (INSERT INTO trajectories SELECT 1) SELECT 1",
         "ATTACH 'x.duckdb'",
         "SET memory_limit = '1GB'",
         "SELECT 1; SELECT 2",
         "",
         "SELECT * FROM read_text('/etc/hostname')",
         "SELECT * FROM read_csv('https://example.org/x.csv')",
+        "SELECT * FROM read_blob('{root}/keys/team')",
+        "SELECT * FROM read_text('{captures}/../keys/team')",
+        "SELECT * FROM glob('{root}/**')",
     ],
 )
 def test_only_one_reading_statement_of_this_folder_is_run(week, sql):
+    week.keys.mkdir()
+    (week.keys / "team").write_bytes(b"a secret")
+    before = sorted(week.root.rglob("*"))
     with pytest.raises(FlywheelError):
-        query(week, sql)
+        query(week, sql.format(captures=week.captures, root=week.root))
+    assert sorted(week.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "EXPLAIN FROM trajectories",
+        "explain analyze SELECT 1",
+        "EXPLAIN (ANALYZE, FORMAT json) SELECT 1",
+        "EXPLAIN (SELECT 1)",
+        "DESCRIBE steps",
+        "SUMMARIZE outcomes",
+        "SHOW TABLES",
+        "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3) FROM r",
+        "SELECT id FROM trajectories EXCEPT SELECT '' FROM outcomes",
+        "SELECT count(*) FROM read_parquet('{captures}/workspace=*/*/*.parquet')",
+    ],
+)
+def test_whatever_reads_is_run(week, sql):
+    assert query(week, sql.format(captures=week.captures)).rows
 
 
 def test_a_wrong_name_is_answered_with_the_views(week):
