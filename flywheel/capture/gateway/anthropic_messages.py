@@ -68,7 +68,7 @@ class Stream:
 
     def take(self, event: Event) -> bool:
         """Take in an event."""
-        said = interface.decoded(event.data)
+        said = interface.piece(event.data)
         if not isinstance(said, dict):
             return False
         kind = said.get("type") or event.type.decode("utf-8", "replace")
@@ -91,7 +91,8 @@ class Stream:
         """What has come so far. Arguments are the text that the model wrote, also where it broke off."""
         for index, written in self._inputs.items():
             self._blocks[index]["input"] = written
-        said = answered({**self._body, "content": [self._blocks[index] for index in sorted(self._blocks)]})
+        content = [self._blocks[index] for index in sorted(self._blocks)]
+        said = answered(interface.storable({**self._body, "content": content}))
         return said if self._whole or said.error else interface.partial(said)
 
     def _delta(self, index: int, delta: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ class Call:
     def began(self, status: int, content_type: str, encoding: str) -> None:
         """How the answer begins."""
         self._status = status
-        self.streams = status < 400 and content_type.startswith("text/event-stream")
+        self.streams = status < 400 and content_type.strip().lower().startswith("text/event-stream")
         self._unpacked = Unpacked(encoding, self._bound)
 
     def feed(self, piece: bytes) -> int | None:
@@ -201,4 +201,7 @@ class Call:
         body = interface.decoded(whole)
         if self._status >= 400:
             return Answered(error=interface.failure(body if body is not None else whole.decode("utf-8", "replace")))
-        return self.request.api.answered(body) if isinstance(body, dict) else Answered(state="partial")
+        if isinstance(body, dict):
+            return self.request.api.answered(body)
+        self._unread = self._unread or f"the answer is no JSON object: {whole[:200].decode('utf-8', 'replace')}"
+        return Answered(state="partial")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -80,11 +82,39 @@ def partial(said: Answered) -> Answered:
 
 
 def decoded(data: bytes) -> Any:
-    """JSON as objects; None where it is none."""
+    """JSON as objects that can be stored; None where it is none."""
+    return storable(piece(data))
+
+
+def piece(data: bytes) -> Any:
+    """JSON as objects; None where it is none. What is not quite JSON, and sent all the same, is read as its readers do.
+
+    NaN is null, bytes that are no UTF-8 are question marks. Half a character (a surrogate, as programs write it that
+    cut text in UTF-16) stays one: the other half may come with the next piece of a stream.
+    """
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(data.decode("utf-8-sig", "replace"), parse_constant=lambda _: None, parse_float=_finite)
+    except (ValueError, RecursionError):
         return None
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def storable(value: Any) -> Any:
+    """A JSON value in whose text the halves of characters are joined; those without their other half are U+FFFD."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        said = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+        return json.loads(said.decode("utf-16-le", "replace"))
+    return value
 
 
 def readable(messages: Any) -> list[Message]:

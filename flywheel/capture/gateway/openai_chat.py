@@ -76,7 +76,7 @@ class Stream:
         if event.data.strip() == DONE:
             self._done = True
             return True
-        chunk = interface.decoded(event.data)
+        chunk = interface.piece(event.data)
         if isinstance(chunk, dict):
             for choice in objects(chunk.get("choices")):
                 self._choice(choice)
@@ -87,15 +87,21 @@ class Stream:
         """What has come so far; whole once every choice has said why it ended."""
         for index, calls in self._calls.items():
             self._choices[index]["message"]["tool_calls"] = calls.made()
-        said = answered({**self._body, "choices": list(self._choices.values())})
+        said = answered(interface.storable({**self._body, "choices": list(self._choices.values())}))
         whole = self._done or (bool(self._choices) and all(c.get("finish_reason") for c in self._choices.values()))
         return said if whole or said.error else interface.partial(said)
 
     def _choice(self, chunk: dict[str, Any]) -> None:
         index = count(chunk.get("index")) or 0
         choice = self._choices.setdefault(index, {"index": index, "message": {"role": "assistant"}})
-        # Some upstreams send a whole message at the end, or instead of deltas.
-        delta = chunk.get("delta") or chunk.get("message")
+        delta, whole = chunk.get("delta"), chunk.get("message")
+        if not delta and isinstance(whole, dict):
+            # Some upstreams send messages instead of deltas; some say it whole once more at the end.
+            delta, said = whole, choice["message"]
+            if chunk.get("finish_reason") and text(whole.get("content")).startswith(text(said.get("content"))):
+                choice["message"] = {key: value for key, value in said.items() if whole.get(key) is None}
+                if whole.get("tool_calls"):
+                    self._calls.pop(index, None)
         if isinstance(delta, dict):
             if calls := objects(delta.get("tool_calls")):
                 self._calls.setdefault(index, _Calls()).take(calls)
@@ -130,14 +136,23 @@ class _Calls:
         return [call for _, _, call in sorted(self._made, key=lambda made: made[:2])]
 
     def _call(self, delta: dict[str, Any]) -> dict[str, Any]:
-        """The call that a part goes on with. Under one index, another id is another call (as Gemini has it)."""
+        """The call that a part goes on with. Under one index, another id is another call (as Ollama has it)."""
         id, index = delta.get("id"), count(delta.get("index"))
         for at, _, call in reversed(self._made):
-            if (index is None or at == index) and (not id or call.get("id") in (None, id)):
+            if (index is None or at == index) and (call.get("id") in (None, id) if id else not _another(call, delta)):
                 return call
         call: dict[str, Any] = {}
         self._made.append((len(self._made) if index is None else index, len(self._made), call))
         return call
+
+
+def _another(call: dict[str, Any], delta: dict[str, Any]) -> bool:
+    """Whether a part without an id begins another call (as Gemini has it): it has a name, and what came was whole."""
+    before, after = interface.within(call, "function"), interface.within(delta, "function")
+    if not before.get("name") or not after.get("name"):
+        return False
+    other = "index" not in delta and after["name"] != before["name"]
+    return other or (bool(after.get("arguments")) and isinstance(dialects.decoded(before["arguments"]), dict))
 
 
 def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:

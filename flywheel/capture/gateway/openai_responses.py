@@ -97,7 +97,7 @@ class Stream:
 
     def take(self, event: Event) -> bool:
         """Take in an event."""
-        said = interface.decoded(event.data)
+        said = interface.piece(event.data)
         if not isinstance(said, dict):
             return False
         kind = text(said.get("type")) or event.type.decode("utf-8", "replace")
@@ -119,7 +119,7 @@ class Stream:
     def answered(self) -> Answered:
         """What has come so far; the last event tells all once more."""
         items = [self._items[at] for at in sorted(self._items)]
-        said = answered({**self._body, "output": self._body.get("output") or items})
+        said = answered(interface.storable({**self._body, "output": self._body.get("output") or items}))
         return said if self._whole or said.error else interface.partial(said)
 
     def _part(self, at: int, said: dict[str, Any], member: str, kind: str) -> None:

@@ -234,6 +234,35 @@ def test_an_answer_that_cannot_be_unpacked_says_so(encoding: str) -> None:
     assert exchange.error.startswith("the answer is ")
 
 
+@pytest.mark.parametrize(("word", "kept"), [(rb"cut \ud83d", "cut \ufffd"), (b"Hi", "Hi"), (b"\xff", "\ufffd")])
+def test_a_request_that_is_not_quite_json_is_kept(word: bytes, kept: str) -> None:
+    one = call("chat/completions", b'{"messages": [{"role": "user", "content": "%s"}], "temperature": NaN}' % word)
+    one.began(200, "Application/JSON", "")
+    one.feed(b'{"choices": [{"message": {"content": "ok"}}]}')
+
+    exchange = one.exchange(Remembered())
+    assert exchange
+    assert [message["content"] for message in exchange.messages] == [kept]
+    storable(exchange)
+
+
+def test_how_the_kind_of_an_answer_is_written_does_not_matter() -> None:
+    one = call("chat/completions", {"messages": [{"role": "user", "content": "Hi"}]})
+    one.began(200, "Text/Event-Stream; charset=UTF-8", "")
+
+    assert one.streams
+
+
+def test_an_answer_that_is_no_json_is_told() -> None:
+    one = call("chat/completions", {"messages": [{"role": "user", "content": "Hi"}]})
+    one.began(200, "text/html", "")
+    one.feed(b"<html>log in</html>")
+
+    exchange = one.exchange(Remembered())
+    assert exchange
+    assert (exchange.state, exchange.error) == ("partial", "the answer is no JSON object: <html>log in</html>")
+
+
 def test_an_error_of_the_upstream_is_kept_as_text() -> None:
     for body, error in (
         (b'{"error": {"code": "x", "message": "no"}}', "500 x: no"),

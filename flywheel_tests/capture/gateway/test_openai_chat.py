@@ -172,6 +172,53 @@ def test_calls_without_an_index_come_in_order() -> None:
     assert [c["function"]["arguments"] for c in calls] == ['{"x":1}', "{}"]
 
 
+def test_whole_calls_without_ids_are_not_run_together() -> None:
+    def call(name: str, arguments: str, **more: Any) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": name, "arguments": arguments}, **more}
+
+    paris, rome = call("f", '{"city": "Paris"}', index=0, id=""), call("f", '{"city": "Rome"}', index=0, id="")
+    one_by_one = deltas({"tool_calls": [paris]}, {"tool_calls": [rome]})
+    repeating = deltas({"tool_calls": [call("f", '{"x"', index=0)]}, {"tool_calls": [call("f", ":1}", index=0)]})
+
+    def made(chunks: list[dict[str, Any]]) -> list[tuple[str, str]]:
+        calls = streamed(chunks).answers[0][0]["tool_calls"]
+        return [(c["function"]["name"], c["function"]["arguments"]) for c in calls]
+
+    assert made(one_by_one) == [("f", '{"city": "Paris"}'), ("f", '{"city": "Rome"}')]
+    assert made(deltas({"tool_calls": [call("f", ""), call("g", "")]})) == [("f", ""), ("g", "")]
+    assert made(repeating) == [("f", '{"x":1}')]
+
+
+def test_a_message_that_is_said_whole_at_the_end_is_said_once() -> None:
+    thought = {"role": "assistant", "reasoning_content": "They greet."}
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+    whole = {"role": "assistant", "content": "Hello", "tool_calls": [call]}
+    last = {"id": "c", "choices": [{"index": 0, "finish_reason": "stop", "message": whole}]}
+
+    said = streamed([*deltas(thought, {"content": "Hel"}, {"content": "lo", "tool_calls": [call]}), last])
+
+    (message,) = said.answers[0]
+    assert (message["content"], message["reasoning_content"]) == ("Hello", "They greet.")
+    assert [c["id"] for c in message["tool_calls"]] == ["a"]
+
+
+def test_chunks_that_are_not_quite_json_are_read() -> None:
+    stream = openai_chat.stream()
+    delta = b'{"choices":[{"index":0,"delta":{"content":"%s"},"logprobs":{"content":[{"logprob":%s}]}}]}'
+    for text, logprob in (
+        (rb"A \ud83d", b"-Infinity"),
+        (rb"\ude00 \ud83d", b"NaN"),
+        (b"\xff", b"1e999"),
+        (b"!", b"-1"),
+    ):
+        stream.take(Event(b"", delta % (text, logprob)))
+
+    said = stream.answered()
+
+    assert said.answers[0][0]["content"] == "A \U0001f600 \ufffd\ufffd!"
+    assert [token["logprob"] for token in said.details[0]["logprobs"]["content"]] == [None, None, None, -1]
+
+
 def test_the_older_function_call_a_refusal_and_a_voice() -> None:
     (message,) = streamed(
         deltas(
