@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import uuid
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import msgspec
 
 from flywheel.capture import workspaces
 from flywheel.capture.journals.journal import Event, Told, Whole
 from flywheel.capture.journals.writer import Writer
+from flywheel.capture.recorders import batches
 from flywheel.capture.recorders.opening import Opening
 from flywheel.capture.recorders.recording import Recording
+from flywheel.capture.recorders.writers import Writers
 from flywheel.capture.redaction import boundary
 from flywheel.capture.redaction.boundary import Boundary
 from flywheel.capture.redaction.redact import Redactor, redactor
@@ -36,6 +35,16 @@ if TYPE_CHECKING:
 def utc_now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
+
+
+class Fact(TypedDict, total=False):
+    """What may be said of an outcome beside its signal and value; it was true at `observed_at`, now unless given."""
+
+    source: str
+    checker_version: str
+    observed_at: datetime | None
+    step_index: int | None
+    comment: str
 
 
 class Recorder:
@@ -91,15 +100,7 @@ class Recorder:
             source=source,
             steps=(),
         )
-        self._process = os.getpid()
-        self._lock = threading.RLock()
-        self._open: dict[str, Writer] = {}
-        self._writer: Writer | None = None
-        # All writers that are not closed: those of trajectories that go on, and the one that what begins now goes to.
-        self._writers: set[Writer] = set()
-        self._batches = 0
-        self._pending: list[Future[str]] = []
-        weakref.finalize(self, _give_up, self._writers)
+        self._writers = Writers(home, workspace)
 
     @staticmethod
     def to(url: str, workspace: str, *, spool: Path | str, agent: str, **about: Any) -> RemoteRecorder:
@@ -128,34 +129,13 @@ class Recorder:
             self, task_id=task_id, task_group=task_group, task_type=task_type, id=id, metadata=dict(metadata or {})
         )
 
-    def outcome(
-        self,
-        trajectory_id: str,
-        signal: str,
-        value: float,
-        *,
-        source: str = "recorder",
-        checker_version: str = "",
-        observed_at: datetime | None = None,
-        step_index: int | None = None,
-        comment: str = "",
-    ) -> None:
-        """Record an outcome of a trajectory, at any time; it was true at `observed_at` (now unless given)."""
-        told = self._outcome(
-            trajectory_id,
-            signal,
-            value,
-            source=source,
-            checker_version=checker_version,
-            observed_at=observed_at,
-            step_index=step_index,
-            comment=comment,
-        )
-        self.record(outcomes=[told])
+    def outcome(self, trajectory_id: str, signal: str, value: float, **fact: Unpack[Fact]) -> None:
+        """Record an outcome of a trajectory, at any time."""
+        self.record(outcomes=[self._outcome(trajectory_id, signal, value, fact)])
 
-    async def aoutcome(self, trajectory_id: str, signal: str, value: float, **fields: Any) -> None:
-        """As `outcome`, for a task of asyncio; fields as there."""
-        await self.arecord(outcomes=[self._outcome(trajectory_id, signal, value, **fields)])
+    async def aoutcome(self, trajectory_id: str, signal: str, value: float, **fact: Unpack[Fact]) -> None:
+        """As `outcome`, for a task of asyncio."""
+        await self.arecord(outcomes=[self._outcome(trajectory_id, signal, value, fact)])
 
     def record(self, trajectories: Sequence[Trajectory] = (), outcomes: Sequence[Outcome] = ()) -> None:
         """Record complete trajectories and outcomes, all on disk on return at the cost of one flush.
@@ -170,32 +150,16 @@ class Recorder:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """One wait for all calls within the block: they are durable when the block ends, not one by one.
+        """One wait for all calls of this thread within the block: they are durable when it ends, not one by one.
 
-        Calls of tasks (`astep` and the like) wait for themselves all the same.
+        Calls of tasks (`astep` and the like) wait for themselves all the same, and so do those of other threads.
         """
-        with self._mine():
-            self._batches += 1
-        try:
+        with batches.batch(self):
             yield
-        finally:
-            with self._mine():
-                self._batches -= 1
-                pending = self._pending if not self._batches else []
-                if pending:
-                    self._pending = []
-            for written in pending:
-                written.result()
 
     def close(self) -> None:
         """Give up the journal, so that it can be settled away; the next call begins another one."""
-        with self._mine():
-            if self._open:
-                raise FlywheelError(f"trajectories are being recorded still: {', '.join(sorted(self._open))}")
-            writers, self._writer = list(self._writers), None
-            self._writers.clear()
-        for writer in writers:
-            writer.close()
+        self._writers.close()
 
     def begun(
         self, task_id: str, task_group: str, task_type: str, id: str | None, metadata: Mapping[str, Any]
@@ -212,36 +176,25 @@ class Recorder:
             arrived_at=began,
             metadata=json_text(dict(metadata), "metadata"),
         )
-        with self._mine():
-            writer = self._writing()
+        with self._writers.writing() as writer:
             recording = Recording(self, header, writer)
-            if recording.id in self._open:
-                raise FlywheelError(f"trajectory {recording.id} is being recorded already; give each its own id")
-            self._open[recording.id] = writer
+            self._writers.begin(recording.id, writer)
             return recording
 
     def leave(self, recording: Recording) -> None:
         """Take leave of a recording: nothing will be added to it."""
-        with self._mine():
-            self._open.pop(recording.id, None)
+        with self._writers.held():
             self.redactions += recording.redactor.counts
-            self._retire()
+            self._writers.end(recording.id)
 
     def put(self, writer: Writer, events: Sequence[Event], file: str | None = None) -> Future[str]:
         """Have events written, to that journal alone where one is named."""
         return writer.put(events, into=file)
 
-    def old(self, writer: Writer) -> bool:
-        """Whether what begins now goes to another journal than this writer's."""
-        return writer.old
-
     def wait(self, written: Future[str]) -> None:
         """Return when it is on disk; within a batch, at once."""
-        with self._mine():
-            if self._batches:
-                self._pending.append(written)
-                return
-        written.result()
+        if not batches.takes(self, written):
+            written.result()
 
     def redactor(self) -> Redactor:
         """A redactor of what comes into this workspace."""
@@ -258,30 +211,15 @@ class Recorder:
             raise FlywheelError("the recorder's clock must give times with a time zone, such as datetime.now(UTC)")
         return now.astimezone(UTC)
 
-    def _outcome(
-        self,
-        trajectory_id: str,
-        signal: str,
-        value: float,
-        *,
-        source: str = "recorder",
-        checker_version: str = "",
-        observed_at: datetime | None = None,
-        step_index: int | None = None,
-        comment: str = "",
-    ) -> Outcome:
+    def _outcome(self, trajectory_id: str, signal: str, value: float, fact: Fact) -> Outcome:
         now = self.now()
         return Outcome(
             workspace=self._workspace,
             trajectory_id=trajectory_id,
             signal=signal,
             value=float(value),
-            source=source,
-            checker_version=checker_version,
-            step_index=step_index,
-            observed_at=observed_at or now,
             arrived_at=now,
-            comment=comment,
+            **{"source": "recorder", **fact, "observed_at": fact.get("observed_at") or now},
         )
 
     def _recorded(self, trajectories: Sequence[Trajectory], outcomes: Sequence[Outcome]) -> Future[str]:
@@ -295,45 +233,8 @@ class Recorder:
                 events.append(Whole(redactors[-1].trajectory(kept)))
             else:
                 events.append(Told(redactors[-1].outcome(checked(record))))
-        with self._mine():
-            written = self.put(self._writing(), events)
+        with self._writers.writing() as writer:
+            written = self.put(writer, events)
             for one in redactors:
                 self.redactions += one.counts
-            self._retire()
         return written
-
-    @contextmanager
-    def _mine(self) -> Iterator[None]:
-        """The lock, and writers of this process: after a fork, the parent's are the parent's."""
-        if self._process != os.getpid():
-            self._process, self._lock, self._batches, self._pending = os.getpid(), threading.RLock(), 0, []
-            self._open, self._writer = {}, None
-            self._writers.clear()
-        with self._lock:
-            yield
-
-    def _writing(self) -> Writer:
-        """The writer of what begins now."""
-        if self._writer is None or self.old(self._writer):
-            self._writer = Writer(self._home, self._workspace, rotating=False)
-            self._writers.add(self._writer)
-        return self._writer
-
-    def _retire(self) -> None:
-        """Close the writers that are old and in which nothing goes on, so that they can be settled away."""
-        if self._batches:
-            return
-        for writer in self._writers - set(self._open.values()):
-            if writer is not self._writer or self.old(writer):
-                self._writers.discard(writer)
-                if writer is self._writer:
-                    self._writer = None
-                # It writes what waits first: nobody here needs to.
-                threading.Thread(target=writer.close, daemon=True).start()
-
-
-def _give_up(writers: set[Writer]) -> None:
-    """Close what is open when nobody has the recorder any more."""
-    for writer in writers:
-        with suppress(RuntimeError):  # it may be one of their own threads that finds out
-            writer.close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -19,7 +19,7 @@ from flywheel.capture.validity import checked
 from flywheel.schema import EndState, FlywheelError, Step, Trajectory, canonical_json
 
 if TYPE_CHECKING:
-    from flywheel.capture.recorders.recorder import Recorder
+    from flywheel.capture.recorders.recorder import Fact, Recorder
 
 # The recording whose block or function this thread or task is in.
 CURRENT: ContextVar[Recording | None] = ContextVar("flywheel recording", default=None)
@@ -83,13 +83,13 @@ class Recording:
         """As `step`, for a task."""
         return await self._await(self._step(step, fields))
 
-    def outcome(self, signal: str, value: float, **fields: Any) -> None:
-        """Record an outcome of this trajectory; fields as in `Recorder.outcome`."""
-        self._recorder.outcome(self.id, signal, value, **fields)
+    def outcome(self, signal: str, value: float, **fact: Unpack[Fact]) -> None:
+        """Record an outcome of this trajectory, at any time."""
+        self._recorder.outcome(self.id, signal, value, **fact)
 
-    async def aoutcome(self, signal: str, value: float, **fields: Any) -> None:
+    async def aoutcome(self, signal: str, value: float, **fact: Unpack[Fact]) -> None:
         """As `outcome`, for a task."""
-        await self._recorder.aoutcome(self.id, signal, value, **fields)
+        await self._recorder.aoutcome(self.id, signal, value, **fact)
 
     def end(self, state: EndState = "completed", error: str = "") -> None:
         """End the trajectory before its block does: nothing can be added to it any more."""

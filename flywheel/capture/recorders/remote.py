@@ -20,6 +20,7 @@ from flywheel.capture.journals.writer import Writer
 from flywheel.capture.recorders.recorder import Recorder
 from flywheel.capture.recorders.sending import Refused, Server, Unreachable
 from flywheel.capture.recorders.shipping import Shipper, alone, waiting
+from flywheel.capture.recorders.writers import Writers
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
@@ -62,6 +63,7 @@ class RemoteRecorder(Recorder):
         self.bound = bound
         workspaces.create(self.spool, workspace)
         super().__init__(self.spool, workspace, **about)
+        self._writers = Writers(self.spool, workspace, most=bound // PARTS)
         self.shipping = shipping(self.spool, Server(url, workspace, token or settings.token()))
 
     def put(self, writer: Writer, events: Sequence[Event], file: str | None = None) -> Future[str]:
@@ -73,10 +75,6 @@ class RemoteRecorder(Recorder):
                 f"{self.shipping.trouble or 'the server takes it more slowly than it comes'}"
             )
         return super().put(writer, events, file)
-
-    def old(self, writer: Writer) -> bool:
-        """Whether what begins now goes to another journal: one leaves the spool only when nobody writes to it."""
-        return writer.old or writer.size > self.bound // PARTS
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until all that has ended by now is at the server; false when it was not after `timeout` seconds."""

@@ -197,6 +197,36 @@ def test_whole_records_and_batches_are_written_with_one_flush(desk: Home) -> Non
     assert stored(desk) == [one]
 
 
+def test_a_batch_is_of_one_thread_others_wait_for_the_disk(desk: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, append = threading.Event(), journal.Journal.append
+
+    def slow(self: journal.Journal, data: bytes, *, sync: bool = True) -> None:
+        disk.wait(10)
+        append(self, data, sync=sync)
+
+    monkeypatch.setattr(journal.Journal, "append", slow)
+    recorder = Recorder(desk, "desk", agent="bot")
+    other = threading.Thread(target=recorder.outcome, args=("one", "s", 1.0))
+    with recorder.batch():
+        with recorder.batch():
+            recorder.outcome("two", "s", 1.0)  # returns at once, also where blocks are within one another
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        disk.set()
+    other.join(10)
+    recorder.outcome("three", "s", 1.0)
+    [path] = journal.paths(desk.journals / "desk")
+    told = [event.outcome.trajectory_id for _, event in journal.read(path)[0] if isinstance(event, Told)]
+    assert sorted(told) == ["one", "three", "two"]
+
+
+def test_nothing_is_said_of_an_outcome_that_it_has_no_place_for(desk: Home) -> None:
+    recorder = Recorder(desk, "desk", agent="bot")
+    with pytest.raises(TypeError, match="sorce"):
+        recorder.outcome("one", "s", 1.0, sorce="checker")  # pyright: ignore[reportCallIssue]
+
+
 def test_threads_may_share_a_recorder(desk: Home) -> None:
     recorder = Recorder(desk, "desk", agent="bot")
 
