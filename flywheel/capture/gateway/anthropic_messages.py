@@ -90,7 +90,9 @@ class Stream:
     def answered(self) -> Answered:
         """What has come so far. Arguments are the text that the model wrote, also where it broke off."""
         for index, written in self._inputs.items():
-            self._blocks[index]["input"] = written
+            block = self._blocks[index]
+            # What the server's own tools were asked stays a part of the message, in the form that clients repeat.
+            block["input"] = written if block.get("type") == "tool_use" else dialects.decoded(written) or {}
         content = [self._blocks[index] for index in sorted(self._blocks)]
         said = answered(interface.storable({**self._body, "content": content}))
         return said if self._whole or said.error else interface.partial(said)

@@ -134,8 +134,10 @@ class Call:
         asked, answered = self._asked(remembered), self._answered()
         state, error = self._end(answered, broken)
         if self.request.api is openai_responses and answered.id and state == "completed":
-            said = asked.messages[asked.instructions :]
-            remembered.add(answered.id, [*said, *(m for answer in answered.answers for m in answer)], self.size)
+            said = [*asked.messages[asked.instructions :], *(m for answer in answered.answers for m in answer)]
+            remembered.add(answered.id, said, self.size)
+            if conversation := openai_responses.conversation(asked):
+                remembered.add(conversation, said, self.size)
         if not asked.messages and not answered.answers:
             return None
         named = self.request.named
@@ -188,8 +190,7 @@ class Call:
         if not isinstance(body, dict):
             return Asked(messages=[])
         asked = self.request.api.asked(body)
-        before = asked.about.get("previous_response_id")
-        earlier = remembered.messages(before) if isinstance(before, str) else None
+        earlier = remembered.messages(openai_responses.before(asked))
         return asked if earlier is None else openai_responses.after(asked, earlier)
 
     def _answered(self) -> Answered:

@@ -49,6 +49,17 @@ def asked(body: dict[str, Any]) -> Asked:
     )
 
 
+def conversation(asked: Asked) -> str:
+    """The id of the conversation that a request is part of; empty where it is of none."""
+    named = asked.about.get("conversation")
+    return text(named.get("id") if isinstance(named, dict) else named)
+
+
+def before(asked: Asked) -> str:
+    """The id of what a request goes on from: a response or a conversation; empty where it goes on from none."""
+    return text(asked.about.get("previous_response_id")) or conversation(asked)
+
+
 def after(asked: Asked, before: list[Message]) -> Asked:
     """A request with what was said before it; its instructions hold for it alone, and come first."""
     at = asked.instructions

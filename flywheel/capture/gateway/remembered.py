@@ -1,4 +1,4 @@
-"""Responses that later requests may go on from by their id: in memory, the latest ones."""
+"""Responses and conversations that later requests may go on from by their id: in memory, the latest ones."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ class Remembered:
         self._lock = threading.Lock()
 
     def add(self, id: str, messages: list[Message], size: int) -> None:
-        """Remember a response; `size` is about how many bytes it takes beyond the responses before it."""
+        """Remember a response, or how far a conversation has come.
+
+        `size` is about how many bytes it takes beyond the responses before it.
+        """
         with self._lock:
-            self._size += size - self._held.pop(id, ([], 0))[1]
-            self._held[id] = (messages, size)
+            self._size += size
+            self._held[id] = (messages, size + self._held.pop(id, ([], 0))[1])
             while self._size > self._bound:
                 _, (_, gone) = self._held.popitem(last=False)
                 self._size -= gone

@@ -191,6 +191,13 @@ def digests(messages: Iterable[dialects.Message], before: bytes = b"") -> list[b
     return found
 
 
+def _told(value: Any) -> Any:
+    """A JSON value without members that are null: some clients write them, others leave them out."""
+    if isinstance(value, dict):
+        return {key: _told(inner) for key, inner in value.items() if inner is not None}
+    return [*map(_told, value)] if isinstance(value, list) else value
+
+
 def _key(message: dialects.Message) -> bytes:
     """What makes two messages one: who said and did what. Ids, names and thoughts are not repeated faithfully.
 
@@ -203,7 +210,8 @@ def _key(message: dialects.Message) -> bytes:
             calls.append(message["function_call"])
         role = chat.ROLES.get(message["role"], message["role"])
         done = [(c["name"], dialects.decoded(c.get("arguments"))) for c in calls]
-        said = [role, message.get("content") or "", done]
+        content = message.get("content") or ""
+        said = [role, _told(content) if isinstance(content, list) else content, done]
         return msgspec.json.encode(said, order="sorted")
     except UnicodeEncodeError:
         return canonical_json(said).encode("utf-8", "surrogatepass")

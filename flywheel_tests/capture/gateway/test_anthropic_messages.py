@@ -11,6 +11,7 @@ from flywheel.capture.gateway import anthropic_messages
 from flywheel.capture.gateway.interface import Answered
 from flywheel.capture.gateway.sse import Event
 from flywheel.capture.importers import chat
+from flywheel.capture.importers.conversations import digests
 from flywheel_tests.server import upstream
 from flywheel_tests.server.upstream import Say
 
@@ -115,6 +116,29 @@ def test_pictures_and_what_the_server_did_itself_stay_as_they_are() -> None:
     assert answered.answers[0][0]["content"] == [searched, {"type": "text", "text": "It says so."}]
     assert answered.details[0]["citations"] == [[{"url": "u"}]]
     assert answered.prompt_tokens == 6
+
+
+def test_the_servers_own_tools_are_in_a_stream_what_clients_repeat() -> None:
+    searched = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "x"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"url": "u"}]}
+    told = {**found, "content": [{"url": "u", "page_age": None}]}
+    start, stop = {"type": "content_block_start"}, {"type": "message_stop"}
+    delta = {"type": "content_block_delta", "index": 0}
+
+    said = streamed(
+        [
+            {"type": "message_start", "message": {"id": "m", "content": []}},
+            {**start, "index": 0, "content_block": {**searched, "input": {}}},
+            {**delta, "delta": {"type": "input_json_delta", "partial_json": '{"query":'}},
+            {**delta, "delta": {"type": "input_json_delta", "partial_json": '"x"}'}},
+            {**start, "index": 1, "content_block": told},
+            stop,
+        ]
+    ).answers[0]
+    repeated = anthropic_messages.asked({"messages": [{"role": "assistant", "content": [searched, found]}]}).messages
+
+    assert said[0]["content"] == [searched, told]
+    assert digests(said) == digests(repeated)
 
 
 def test_arguments_that_broke_off_stay_as_they_were_written() -> None:

@@ -263,6 +263,26 @@ def test_an_answer_that_is_no_json_is_told() -> None:
     assert (exchange.state, exchange.error) == ("partial", "the answer is no JSON object: <html>log in</html>")
 
 
+@pytest.mark.parametrize("named", ["conv_1", {"id": "conv_1"}])
+def test_a_request_of_a_conversation_is_told_whole(named: Any) -> None:
+    remembered = Remembered()
+
+    def said(body: dict[str, Any], text: str) -> list[Any]:
+        one = call("responses", body)
+        one.began(200, "application/json", "")
+        one.feed(json.dumps(upstream.responses_whole(Say(text=text), f"resp_{text}")).encode())
+        exchange = one.exchange(remembered)
+        assert exchange
+        return [message["content"] for message in exchange.messages]
+
+    said({"input": "Hi", "instructions": "Be brief.", "conversation": named}, "One")
+    said({"input": "More", "conversation": named}, "Two")
+
+    assert said({"input": "Bye", "conversation": "conv_1"}, "Three") == ["Hi", "One", "More", "Two", "Bye"]
+    assert said({"input": "Hi", "conversation": {}}, "Four") == ["Hi"]
+    assert said({"input": "Hi"}, "Five") == ["Hi"]
+
+
 def test_an_error_of_the_upstream_is_kept_as_text() -> None:
     for body, error in (
         (b'{"error": {"code": "x", "message": "no"}}', "500 x: no"),
