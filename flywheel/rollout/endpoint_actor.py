@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from flywheel import environments
+from flywheel.capture.recorders import posting
 from flywheel.environments.protocol import Act, Situation
 from flywheel.schema import FlywheelError, Step, ToolCall, canonical_json
 
 TRIES = 6
 LONGEST = 60.0  # seconds between two tries
-RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+RETRIED = posting.RETRIED | {409}  # OpenAI's own clients try a conflict again, too
 
 # Fields of an answer that say how it was made.
 KEPT = ("id", "model", "system_fingerprint")
@@ -126,19 +127,19 @@ class EndpointActor:
         for tried in range(1, TRIES + 1):
             pause = random.uniform(0.5, 1.0) * min(LONGEST, 2.0**tried)
             try:
-                with urllib.request.urlopen(request, timeout=self._timeout) as answer:  # noqa: S310
+                with posting.answered(request, self._timeout) as answer:
                     return msgspec.json.decode(answer.read(), type=_Answer)
             except urllib.error.HTTPError as error:
                 with error:
-                    said = f"{self._url} answered {error.code}: {error.read(1_000).decode('utf-8', 'replace')}"
-                    wait = error.headers.get("Retry-After", "")
+                    said = f"{self._url} answered {error.code}: {posting.said(error)}"
                 if error.code not in RETRIED or tried == TRIES:
                     raise FlywheelError(said) from None
-                pause = min(LONGEST, float(wait)) if wait.isdigit() else pause
+                wait = posting.retry_after(error.headers)
+                pause = pause if wait is None else min(LONGEST, wait)
             except (OSError, http.client.HTTPException) as error:
                 if tried == TRIES:
                     raise FlywheelError(f"{self._url} cannot be reached: {error}") from error
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise FlywheelError(f"{self._url} does not answer as chat completions do: {error}") from error
             time.sleep(pause)
         raise AssertionError("the last try returns or raises")

@@ -23,14 +23,21 @@ class Server:
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any]] = []
         self.asked: list[dict[str, Any]] = []
+        self.headers: dict[str, str] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append({"path": self.path, "key": self.headers.get("Authorization")})
+                self.send_error(405)
+
             def do_POST(self) -> None:
                 outer.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 outer.asked[-1]["path"], outer.asked[-1]["key"] = self.path, self.headers.get("Authorization")
                 status, body = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
                 self.send_response(status)
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
 
@@ -125,3 +132,14 @@ def test_addresses_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(endpoint_actor, "LONGEST", 0.0)
     with pytest.raises(FlywheelError, match="cannot be reached"):
         EndpointActor("m", "http://127.0.0.1:9/v1").act([situation()], n=1, temperature=0, seed=0)
+
+
+def test_a_key_is_handed_to_no_other_server(server: Server) -> None:
+    elsewhere = Server()
+    elsewhere.answers = [(200, answer(content="Mine now."))]
+    server.answers, server.headers = [(302, {})], {"Location": f"{elsewhere.url}/chat/completions"}
+    with pytest.raises(FlywheelError, match="answered 302"):
+        EndpointActor("m", server.url, key="sk-1").act([situation()], n=1, temperature=0, seed=0)
+    assert elsewhere.asked == []
+    elsewhere.http.shutdown()
+    elsewhere.http.server_close()

@@ -238,6 +238,57 @@ def test_a_torn_line_and_a_trajectory_without_an_end_do_not_hold_up_the_others(d
     assert path.with_suffix(".torn").read_bytes() == b'{"ev'
 
 
+def test_what_a_dead_agent_left_goes_in_parts_too(desk: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "BODY", 2_000)
+    monkeypatch.setattr(shipping, "RECORDS", 4)
+    folder = desk.journals / "desk"
+    folder.mkdir(parents=True)
+    began = [{"event": "began", "trajectory": _header(f"open-{number}")} for number in range(10)]
+    (folder / "dead.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in began))
+    with closing(Answers((503, {}, b""))) as server:
+        shipper = Shipper(desk, Server(server.url, "desk", None))
+        with pytest.raises(Unreachable):
+            shipper.ship()
+        assert shipper.ship().trajectories == 10
+        assert {record["id"] for _, record in server.sent} == {f"open-{number}" for number in range(10)}
+        assert len(server.times) == 1 + 3
+
+
+@pytest.mark.parametrize("answer", [b'{"quarantined": null}', b"[]", b"{}", b"\xff"])
+def test_what_no_flywheel_answers_stops_the_shipping_with_a_word(remotely: Recording, answer: bytes) -> None:
+    with closing(Answers((200, {}, answer))) as server:
+        recorder = remotely(server.url)
+        recorder.outcome("a", "s", 1.0)
+        assert not recorder.flush(10)
+        assert recorder.shipping.stopped
+        assert "is the address right?" in recorder.shipping.trouble
+
+
+def test_an_error_that_nobody_expected_stops_the_shipping_with_a_word(
+    remotely: Recording, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(self: Shipper) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(Shipper, "ship", fails)
+    recorder = remotely("http://127.0.0.1:9")
+    recorder.outcome("a", "s", 1.0)
+    assert not recorder.flush(10)
+    assert recorder.shipping.stopped
+    assert "ZeroDivisionError: oops; all is kept in" in caplog.text
+
+
+def test_shipping_can_be_stopped_while_a_server_is_left_alone(remotely: Recording) -> None:
+    with closing(Answers((503, {"Retry-After": "600"}, b""))) as server:
+        recorder = remotely(server.url)
+        recorder.outcome("a", "s", 1.0)
+        while not server.times:
+            time.sleep(0.01)
+        began = time.monotonic()
+        recorder.shipping.stop()
+        assert time.monotonic() - began < 10
+
+
 def _header(id: str) -> dict[str, Any]:
     names = ("task_id", "task_group", "task_type", "agent", "source")
     return dict.fromkeys(names, "x") | {

@@ -18,7 +18,7 @@ from flywheel.capture import workspaces
 from flywheel.capture.journals.journal import Ended, Event, Full
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.recorders.recorder import Recorder
-from flywheel.capture.recorders.sending import Refused, Server, Unreachable
+from flywheel.capture.recorders.sending import Server, Unreachable
 from flywheel.capture.recorders.shipping import Shipper, alone, waiting
 from flywheel.capture.recorders.writers import Writers
 from flywheel.schema import FlywheelError
@@ -168,13 +168,24 @@ class Shipping:
         self.stopped = self.elsewhere = False
 
     def _run(self) -> None:
-        while not self.stopped:
-            with alone(self._spool, self.server.workspace) as mine:
-                self.elsewhere = not mine
-                if mine:
-                    self._ship()
-                    return
-            self._sleep(EVERY)
+        try:
+            while not self.stopped:
+                with alone(self._spool, self.server.workspace) as mine:
+                    self.elsewhere = not mine
+                    if mine:
+                        self._ship()
+                        return
+                self._sleep(EVERY)
+        except Exception as error:  # whatever it is, it must not end this thread in silence
+            log.error(
+                "shipping has stopped: %s; all is kept in %s. When that is put right, start again, or: "
+                "flywheel ship --spool %s --to %s",
+                error if isinstance(error, FlywheelError) else f"{type(error).__name__}: {error}",
+                self._spool.root,
+                self._spool.root,
+                self.server.url,
+            )
+            self._tell(trouble=str(error), stopped=True)
 
     def _ship(self) -> None:
         shipper, tries = Shipper(self._spool, self.server), 0
@@ -195,20 +206,8 @@ class Shipping:
                 # Exponential, with jitter: many agents do not come back at the same moment.
                 pause = random.uniform(EVERY / 2, min(LONGEST, EVERY * 2.0**tries))
                 tries = min(tries + 1, 10)
-                if error.retry_after is not None and not self.stopped:
-                    # Nobody wakes it before.
-                    time.sleep(max(error.retry_after, pause))
-            except (Refused, OSError) as error:
-                log.error(
-                    "shipping has stopped: %s; all is kept in %s. When that is put right, start again, or: "
-                    "flywheel ship --spool %s --to %s",
-                    error,
-                    self._spool.root,
-                    self._spool.root,
-                    self.server.url,
-                )
-                self._tell(trouble=str(error), stopped=True)
-                return
+                if error.retry_after is not None:
+                    self._leave_alone(max(error.retry_after, pause))
             if not self.stopped:
                 self._sleep(pause)
 
@@ -223,6 +222,11 @@ class Shipping:
             self._done = self._done if done is None else done
             self._trouble, self.stopped = trouble, self.stopped or stopped
             self._passed.notify_all()
+
+    def _leave_alone(self, seconds: float) -> None:
+        """Wait as a server asked to: nobody but `stop` ends that before."""
+        with self._passed:
+            self._passed.wait_for(lambda: self.stopped, seconds)
 
     def _sleep(self, seconds: float) -> None:
         self._wake.wait(seconds)

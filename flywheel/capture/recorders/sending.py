@@ -6,17 +6,15 @@ import gzip
 import http.client
 import urllib.error
 import urllib.request
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from flywheel.capture.recorders.posting import RETRIED, answered, retry_after, said
 from flywheel.schema import FlywheelError
 
 TIMEOUT = 60.0  # seconds that the server may take to answer
-RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 Kind = Literal["trajectories", "outcomes"]
 
@@ -33,6 +31,10 @@ class Refused(FlywheelError):
     """The server will not take it, however often it is tried: somebody must look. The spool keeps it."""
 
 
+class _Received(msgspec.Struct):
+    quarantined: list[dict[str, Any]]
+
+
 class Server:
     """A server's routes for what comes into one workspace."""
 
@@ -41,7 +43,6 @@ class Server:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise FlywheelError(f"{url!r} is no server's address; write it as https://flywheel.example.org")
         self.url, self.workspace, self._token = url.rstrip("/"), workspace, token
-        self._opener = urllib.request.build_opener(_NoRedirect)
 
     def post(self, kind: Kind, lines: list[bytes]) -> list[dict[str, Any]]:
         """Send records; returns when the server has them on disk, with those that it set aside.
@@ -57,41 +58,23 @@ class Server:
         path = f"/api/v1/workspaces/{quote(self.workspace, safe='')}/{kind}"
         request = urllib.request.Request(self.url + path, body, headers, method="POST")  # noqa: S310  # checked above
         try:
-            with self._opener.open(request, timeout=TIMEOUT) as answer:
-                return msgspec.json.decode(answer.read())["quarantined"]
+            with answered(request, TIMEOUT) as answer:
+                return msgspec.json.decode(answer.read(), type=_Received).quarantined
         except urllib.error.HTTPError as error:
             with error:
-                said = f"{self.url} answered {error.code}: {_said(error)}"
+                told = f"{self.url} answered {error.code}: {_message(error)}"
                 if error.code in RETRIED:
-                    raise Unreachable(said, _retry_after(error)) from None
-            raise Refused(said) from None
+                    raise Unreachable(told, retry_after(error.headers)) from None
+            raise Refused(told) from None
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{self.url} cannot be reached: {getattr(error, 'reason', error)}") from error
-        except (msgspec.DecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Refused(f"{self.url} answers as no flywheel server does; is the address right?") from error
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would make a GET of what is sent: it is an answer like another, and no."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _said(error: urllib.error.HTTPError) -> str:
-    """What a server said of an error, shortly."""
+def _message(error: urllib.error.HTTPError) -> str:
+    """What a server of flywheel's said of an error; of another's answer its reason."""
     try:
-        return msgspec.json.decode(error.read(10_000))["error"]["message"]
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, http.client.HTTPException, UnicodeDecodeError):
+        return msgspec.json.decode(said(error, 10_000))["error"]["message"]
+    except (msgspec.DecodeError, KeyError, TypeError):
         return str(error.reason)
-
-
-def _retry_after(error: urllib.error.HTTPError) -> float | None:
-    """Seconds that a server asks to wait, by RFC 9110: as a number, or as a date."""
-    text = error.headers.get("Retry-After", "")
-    if text.strip().isdigit():
-        return float(text)
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None

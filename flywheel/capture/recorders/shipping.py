@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,8 +77,8 @@ class Shipper:
         for tail in dead:
             tail.ended.update(tail.open)
             tail.open.clear()
-        for trajectory in left.values():
-            self._unsent["trajectories"].append((trajectory.id, msgspec.json.encode(trajectory)))
+        # All of them wait before any is sent: nothing of a dead writer's journal is read again.
+        self._unsent["trajectories"] += [(id, msgspec.json.encode(trajectory)) for id, trajectory in left.items()]
         self._flush(shipped)
         for tail in dead:
             self._set_aside(tail)
@@ -102,11 +103,14 @@ class Shipper:
     def _flush(self, shipped: Shipped) -> None:
         gone = self._erased({id for unsent in self._unsent.values() for id, _ in unsent})
         for kind, unsent in self._unsent.items():
-            if lines := [line for id, line in unsent if id not in gone]:
-                refused = self._server.post(kind, lines)
-                setattr(shipped, kind, getattr(shipped, kind) + len(lines) - len(refused))
-                shipped.quarantined += len(refused)
-            unsent.clear()
+            while unsent:
+                sizes = accumulate(len(line) for _, line in unsent[:RECORDS])
+                count = max(1, sum(size <= BODY for size in sizes))
+                if lines := [line for id, line in unsent[:count] if id not in gone]:
+                    refused = self._server.post(kind, lines)
+                    setattr(shipped, kind, getattr(shipped, kind) + len(lines) - len(refused))
+                    shipped.quarantined += len(refused)
+                del unsent[:count]
         self._bytes = 0
 
     def _erased(self, ids: set[str]) -> set[str]:
