@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from concurrent.futures import Future
 from functools import partial
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ TELLING = {
     b"x-flywheel-agent": "agent",
     b"x-flywheel-agent-version": "agent_version",
 }
+OF_AZURE = re.compile("^deployments/[^/]+/")  # stands before what it has in common with others
 LONG = 2**16  # bytes of a request and its answer
 ROOM = 16 * 2**20  # bytes that are free on the disk when a call is passed on
 
@@ -76,7 +78,7 @@ class Gateway:
         body = await incoming.body()
         passed = upstreams.passed(headers)
         upstream, target = _upstream(server, path, incoming)
-        api = INTERFACES.get(path) if scope["method"] == "POST" else None
+        api = INTERFACES.get(OF_AZURE.sub("", path.strip("/"))) if scope["method"] == "POST" else None
         if api:
             # What came packed could not be read beside the stream.
             passed = [*(pair for pair in passed if pair[0] != b"accept-encoding"), (b"accept-encoding", b"identity")]

@@ -121,6 +121,19 @@ def test_the_path_the_query_and_the_headers_are_passed_on_but_ours_are_not(desk:
     assert other["accept-encoding"] == "gzip"
 
 
+@pytest.mark.parametrize(
+    "path", ["chat/completions/", "/chat/completions", "deployments/gpt/chat/completions?api-version=1"]
+)
+def test_a_call_is_captured_however_its_path_is_written(desk: Home, through: Through, path: str) -> None:
+    upstream = Upstream()
+    base = through(upstream)
+
+    assert httpx.post(f"{base}/{path}", json=CHAT).status_code == 200
+
+    assert upstream.seen[0][1] == f"/v1/{path}"
+    assert len(exchanges(desk)) == 1
+
+
 def test_other_routes_pass_and_are_not_captured(desk: Home, through: Through) -> None:
     upstream = Upstream()
     base = through(upstream)

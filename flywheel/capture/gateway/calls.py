@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ import msgspec
 from flywheel.capture.gateway import anthropic_messages, interface, openai_chat, openai_responses, sse
 from flywheel.capture.gateway.interface import Answered, Asked, Interface
 from flywheel.capture.gateway.remembered import Remembered
+from flywheel.capture.gateway.unpacked import Unpacked, Unread
 from flywheel.capture.journals.exchanges import Exchange
 from flywheel.schema import EndState
 
@@ -51,33 +51,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     upstream: str
     named: Named = Named()
     at: datetime
-
-
-class Unread(Exception):
-    """Bytes that cannot be read, and why."""
-
-
-class Unpacked:
-    """Bytes as they were before they were packed for the way, as they come, up to `bound` in all."""
-
-    def __init__(self, encoding: str, bound: int) -> None:
-        self._encoding, self._bound = encoding.strip().lower(), bound
-        self._heard = 0
-        self._packed = zlib.decompressobj(zlib.MAX_WBITS | 32) if self._encoding in ("gzip", "deflate") else None
-
-    def feed(self, piece: bytes) -> bytes:
-        """A piece, unpacked. Raises Unread."""
-        if self._packed:
-            try:
-                piece = self._packed.decompress(piece, self._bound - self._heard + 1)
-            except zlib.error as error:
-                raise Unread(f"not {self._encoding}: {error}") from error
-        elif self._encoding not in ("", "identity"):
-            raise Unread(f"packed as {self._encoding!r}, which is not read here")
-        self._heard += len(piece)
-        if self._heard > self._bound:
-            raise Unread(f"longer than {self._bound} bytes")
-        return piece
 
 
 class Call:
@@ -194,11 +167,14 @@ class Call:
         return asked if earlier is None else openai_responses.after(asked, earlier)
 
     def _answered(self) -> Answered:
+        rest, unread = (b"", "") if self._unread else self._unpacked.rest()
+        if unread:
+            self._unread = f"the answer is {unread}: not all of it was kept"
         if self.streams:
-            for event in [] if self._unread else self._events.last():
+            for event in [*self._events.feed(rest), *([] if self._unread else self._events.last())]:
                 self._stream.take(event)
             return self._stream.answered()
-        whole = b"".join(self._pieces)
+        whole = b"".join([*self._pieces, rest])
         body = interface.decoded(whole)
         if self._status >= 400:
             return Answered(error=interface.failure(body if body is not None else whole.decode("utf-8", "replace")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import zlib
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -221,7 +223,35 @@ def test_a_packed_answer_is_read_up_to_the_bound() -> None:
     assert found[1].error == "the answer is longer than 9000 bytes: not all of it was kept"
 
 
-@pytest.mark.parametrize("encoding", ["br", "gzip"])
+def _members(data: bytes) -> bytes:
+    return gzip.compress(data[:40]) + gzip.compress(data[40:])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("gzip", _members),
+        ("br", lambda data: pa.Codec("brotli").compress(data, asbytes=True)),
+        ("ZSTD", lambda data: pa.Codec("zstd").compress(data, asbytes=True)),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_is_read_however_it_is_packed(encoding: str, pack: Callable[[bytes], bytes], stream: bool) -> None:
+    whole = json.dumps(upstream.chat_whole([Say(text="Hi")])).encode()
+    packed = pack(b"".join(STREAMS["chat/completions"]()) if stream else whole)
+    one = call("chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}, 9_000)
+    one.began(200, "text/event-stream" if stream else "application/json", encoding)
+    for at in range(0, len(packed), 7):
+        one.feed(packed[at : at + 7])
+
+    exchange = one.exchange(Remembered())
+    assert exchange
+    assert (exchange.state, exchange.error) == ("completed", "")
+    assert exchange.answers[0][0]["content"] == ("Sunny." if stream else "Hi")
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip", "compress"])
 def test_an_answer_that_cannot_be_unpacked_says_so(encoding: str) -> None:
     one = call("chat/completions", {"messages": [{"role": "user", "content": "Hi"}]})
     one.began(200, "application/json", encoding)
