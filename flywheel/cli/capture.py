@@ -10,6 +10,7 @@ import typer
 
 from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, fail, progress, say, table
+from flywheel.cli.times import MOMENTS, utc
 from flywheel.settings import home
 
 if TYPE_CHECKING:
@@ -149,7 +150,9 @@ def outcome(
     value: Annotated[float, typer.Argument(help="In the signal's own units; a success is 1, a failure 0.")],
     workspace: Workspace,
     source: Annotated[str, typer.Option(help="Who says so.")] = "person",
-    observed_at: Annotated[datetime | None, typer.Option(help="When it was true (UTC); now unless given.")] = None,
+    observed_at: Annotated[
+        datetime | None, typer.Option(help="When it was true (UTC); now unless given.", formats=MOMENTS)
+    ] = None,
     step: Annotated[int | None, typer.Option(help="The index of the one step that it is about, from 0.")] = None,
     comment: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
     json: Json = False,
@@ -167,7 +170,7 @@ def outcome(
         signal,
         value,
         source=source,
-        observed_at=observed_at.replace(tzinfo=UTC) if observed_at else None,
+        observed_at=utc(observed_at) if observed_at else None,
         step_index=step,
         comment=comment,
     )

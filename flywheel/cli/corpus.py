@@ -11,6 +11,7 @@ import typer
 
 from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, say, table
+from flywheel.cli.times import MOMENTS, utc
 from flywheel.schema import FlywheelError
 from flywheel.settings import home
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 corpus_app = typer.Typer(help="Corpus: versions, what changed between them, and why a row is in.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
 
-MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
 Reference = Annotated[
     str, typer.Argument(help="A version, as NAME@v3, NAME@BRANCH or NAME@TAG; NAME alone is its newest on main.")
 ]
@@ -71,7 +71,7 @@ def snapshot(
     access.growing("admin", to)
     forget.finish(home())
     now = datetime.now(UTC)
-    moment = now if as_of is None else as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+    moment = utc(as_of) if as_of else now
     spec = _spec(workspace, to, branch)
     if filter is not None:
         spec = msgspec.structs.replace(spec, filter=filter)

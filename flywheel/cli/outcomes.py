@@ -11,6 +11,7 @@ import typer
 
 from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, fail, progress, say, table
+from flywheel.cli.times import MOMENTS, utc
 from flywheel.outcomes import policy as policies
 from flywheel.schema import FlywheelError
 from flywheel.settings import home
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 outcomes_app = typer.Typer(help="Outcomes: the ledger, and the verdicts it gives.", no_args_is_help=True)
 app.add_typer(outcomes_app, name="outcomes")
-
-MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S"]
-
 
 AsOf = Annotated[
     datetime | None, typer.Option(help="What was known at this moment (UTC); now unless given.", formats=MOMENTS)
@@ -248,7 +246,7 @@ def _short(value: Any) -> Any:
 
 
 def _moment(as_of: datetime | None) -> datetime:
-    return datetime.now(UTC) if as_of is None else as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+    return utc(as_of) if as_of else datetime.now(UTC)
 
 
 def _chosen(policy: Path | None, workspace: str) -> policies.RewardPolicy:

@@ -15,13 +15,13 @@ from flywheel.capture import access as tokens
 from flywheel.capture.access import ALL, Grant
 from flywheel.cli import access, app
 from flywheel.cli.output import Json, emit, say, table
+from flywheel.cli.times import MOMENTS, utc
 from flywheel.schema import FlywheelError
 
 token_app = typer.Typer(help="Tokens: who may use a workspace, until when, and for what.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 
 Workspace = Annotated[str, typer.Option("--workspace", "-w", help="The workspace; '*' for all of them.")]
-MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]
 
 
 class RoleName(StrEnum):
@@ -140,7 +140,7 @@ def audit(
     from flywheel.capture.audit import events
 
     home = settings.home()
-    moment = since if since is None or since.tzinfo else since.replace(tzinfo=UTC)
+    moment = utc(since) if since else None
     if workspace is not None:
         access.allowed("admin", workspace)
         found = [event for event in events(home, since=moment) if event.workspace == workspace]

@@ -47,7 +47,9 @@ def test_a_workspace_is_created_listed_filled_and_labelled(home: Home, tmp_path:
     [id] = warehouse.read(home.captures, TRAJECTORIES)["id"].to_pylist()
     told = run("outcome", id, "reopened", "1", "-w", "desk", "--observed-at", "2026-01-05", "--comment", "by ann@x.org")
     assert (told["value"], told["observed_at"], told["comment"]) == (1.0, "2026-01-05T00:00:00Z", "by <EMAIL>")
-    assert sorted(warehouse.read(home.outcomes, OUTCOMES)["signal"].to_pylist()) == ["reopened", "reward"]
+    told = run("outcome", id, "reopened", "1", "-w", "desk", "--observed-at", "2026-01-05T12:00:00+01:00")
+    assert told["observed_at"] == "2026-01-05T12:00:00+01:00"
+    assert sorted(warehouse.read(home.outcomes, OUTCOMES)["signal"].to_pylist()) == ["reopened", "reopened", "reward"]
 
 
 def test_what_recorders_wrote_is_settled(home: Home) -> None:
