@@ -5,18 +5,14 @@ from __future__ import annotations
 
 import os
 import threading
-from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from flywheel.capture.journals.journal import Told, Whole
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
-from flywheel.schema import Outcome, Step, Trajectory
 from flywheel.settings import Home
+from flywheel_tests.capture import events
 from flywheel_tests.capture.journals.test_threads import bot, call, user
-
-NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 def forks(asked: Connection) -> None:
@@ -56,29 +52,9 @@ def write(root: Path, run: int) -> None:
     def wholes(number: int) -> None:
         for turn in range(10**6):
             id = f"{run}-{number}-{turn}"
-            trajectory = Trajectory(
-                id=id,
-                workspace="desk",
-                task_id="1",
-                task_group="1",
-                task_type="chat",
-                agent="bot",
-                end_state="completed",
-                arrived_at=NOON,
-                source="test",
-                steps=(Step(role="user", content="Hello " * 100),),
-            )
-            outcome = Outcome(
-                workspace="desk",
-                trajectory_id=id,
-                signal="done",
-                value=1.0,
-                source="test",
-                observed_at=NOON,
-                arrived_at=NOON,
-            )
-            writer.put([Whole(trajectory), Told(outcome)]).result()
-            acknowledged(f"whole {id}", f"told {outcome.id}")
+            outcome = events.told(id)
+            writer.put([events.whole(id, "Hello " * 100), outcome]).result()
+            acknowledged(f"whole {id}", f"told {outcome.outcome.id}")
 
     for target, number in ((calls, 0), (calls, 1), (calls, 2), (wholes, 3)):
         threading.Thread(target=target, args=(number,)).start()

@@ -1,7 +1,7 @@
 """A journal that a crash cut anywhere: its whole lines are stored, the torn one is set aside, and the work goes on."""
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -11,49 +11,17 @@ from flywheel import warehouse
 from flywheel.capture import workspaces
 from flywheel.capture.importers.spans import Span
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Closed, Event, Spanned, Told, Whole
+from flywheel.capture.journals.journal import Closed, Event, Spanned
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.settling.settle import settle
-from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, Outcome, Step, Trajectory, trajectory_of
+from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, trajectory_of
 from flywheel.settings import Home
+from flywheel_tests.capture.events import NOON, told, whole
 from flywheel_tests.capture.journals.test_threads import bot, call, user
 
-NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 TALK = [user("Grüße"), bot("one"), user("2"), bot("two"), user("3"), bot("three")]
-
-
-def whole(id: str) -> Whole:
-    steps = (Step(role="user", content=f"of {id}"),)
-    return Whole(
-        Trajectory(
-            id=id,
-            workspace="desk",
-            task_id="1",
-            task_group="1",
-            task_type="chat",
-            agent="bot",
-            end_state="completed",
-            arrived_at=NOON,
-            source="test",
-            steps=steps,
-        )
-    )
-
-
-def told(id: str) -> Told:
-    return Told(
-        Outcome(
-            workspace="desk",
-            trajectory_id=id,
-            signal="done",
-            value=1.0,
-            source="test",
-            observed_at=NOON,
-            arrived_at=NOON,
-        )
-    )
 
 
 def spanned(number: int) -> Spanned:
@@ -68,7 +36,14 @@ def spanned(number: int) -> Spanned:
     return Spanned(at=second, span=found, agent="bot")
 
 
-SINGLE: list[Event] = [whole("w0"), told("w0"), spanned(0), Closed("talk", NOON + DAY), spanned(1), whole("w1")]
+SINGLE: list[Event] = [
+    whole("w0", "of w0"),
+    told("w0"),
+    spanned(0),
+    Closed("talk", NOON + DAY),
+    spanned(1),
+    whole("w1", "of w1"),
+]
 
 
 def written(home: Home) -> list[str]:
@@ -159,7 +134,7 @@ def check(home: Home, calls: dict[str, str]) -> None:
 
 def test_a_line_that_a_living_writer_has_not_ended_is_left_to_it(desk: Home) -> None:
     with Writer(desk, "desk") as writer:
-        name = writer.put([whole("w0")]).result(5)
+        name = writer.put([whole("w0", "of w0")]).result(5)
         path = desk.journals / "desk" / name
         with path.open("ab") as file:  # as a flush that is under way
             file.write(b'{"event":"who')

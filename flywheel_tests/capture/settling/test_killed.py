@@ -19,7 +19,8 @@ from flywheel.capture.journals import journal
 from flywheel.capture.settling.settle import settle
 from flywheel.schema import OUTCOMES, TRAJECTORIES
 from flywheel.settings import Home
-from flywheel_tests.capture.killed import NOON, forks, told
+from flywheel_tests.capture.events import NOON
+from flywheel_tests.capture.killed import forks, told
 
 
 def there(home: Home) -> Counter[str]:
