@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from flywheel.schema import Step, ToolCall
 
 # Hermes function calling: one JSON object a call, between the tags that Qwen and others are trained on.
@@ -42,9 +44,11 @@ def _message(step: Step) -> dict[str, Any]:
 
 def _arguments(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text)
+        msgspec.json.encode(value)  # raises for what could not be written again, such as half a character
+    except (ValueError, RecursionError):
         return text
+    return value
 
 
 def parse_assistant(text: str) -> Step:
