@@ -26,9 +26,14 @@ async def keep_settling(running: Running) -> None:
 
 
 def settle_all(running: Running) -> bool:
-    """Settle each workspace; what fails is logged and keeps no other from it. False when the disk is full."""
+    """Settle each workspace; what fails is logged and keeps no other from it. False when a disk takes nothing."""
     room, idle = True, timedelta(seconds=running.config.idle_s)
-    for workspace in workspaces.names(running.home):
+    try:
+        names = workspaces.names(running.home)
+    except Exception as error:  # as an object store raises that is away for a while
+        log.error("workspaces cannot be listed: %s", told(error))
+        return room
+    for workspace in names:
         try:
             settled = settle(running.home, workspace, running.clock(), idle)
         except (Full, OSError) as error:

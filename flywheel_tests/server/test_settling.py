@@ -53,6 +53,28 @@ def test_what_fails_keeps_no_other_workspace_from_it(
     assert "what somebody wrote" not in record.getMessage()
 
 
+def test_it_goes_on_when_workspaces_could_not_be_listed_for_a_while(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[Home] = []
+
+    def names(home: Home) -> list[str]:
+        asked.append(home)
+        raise ConnectionError("the store is away")
+
+    monkeypatch.setattr(workspaces, "names", names)
+
+    async def a_while() -> None:
+        going = asyncio.create_task(settling.keep_settling(running))
+        while len(asked) < 3 and not going.done():
+            await asyncio.sleep(0.01)
+        assert not going.done()
+        going.cancel()
+
+    asyncio.run(a_while())
+    assert "workspaces cannot be listed: ConnectionError" in caplog.text
+
+
 def test_a_full_disk_is_left_alone_for_a_while(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = failing(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
     monkeypatch.setattr(settling, "PATIENCE", 1_000_000)
