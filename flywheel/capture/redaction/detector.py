@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import re2
 
-from flywheel.capture.redaction import credentials, personal
+from flywheel.capture.redaction import credentials, personal, readings
 from flywheel.capture.redaction.policy import Policy
 from flywheel.capture.redaction.rules import Rule
 from flywheel.schema import FlywheelError
@@ -43,30 +44,46 @@ class Detector:
         self._looks = re2.Set.SearchSet(_options())
         for rule in self._rules:
             self._looks.Add(rule.look)
+        self._hiding = self._looks.Add(readings.HIDING)
         self._looks.Compile()
         self._allow = {value.casefold() for value in policy.allow}
         self._allow_patterns = [pattern(allowed) for allowed in policy.allow_patterns]
 
     def suspicious(self, text: str) -> bool:
         """The prefilter: a text that does not pass holds nothing that any rule could match."""
-        return len(text) >= SHORTEST and bool(self._looks.Match(text))
+        looked = self._looks.Match(text) or [] if len(text) >= SHORTEST else []
+        if self._hiding not in looked:
+            return bool(looked)
+        read = (self._looks.Match(reading.text) for reading in readings.readings(text))
+        return len(looked) > 1 or any(set(found or ()) - {self._hiding} for found in read)
 
     def find(self, text: str, before: str = "") -> list[Span]:
         """What stands in a text, from left to right; nothing overlaps. `before` says what the text is, such as its key.
 
-        Where rules disagree the earlier one has it: a workspace's own, then the particular before the general.
+        Where rules disagree the earlier one has it: a workspace's own, then the particular before the general. What
+        only shows when the text is read (`readings`) is found too, and what is seen to be longer then.
         """
         if len(text) < SHORTEST and not before:
             return []
+        found, hidden = self._seen(text, before)
+        if not hidden:
+            return found
+        for reading in readings.readings(text):
+            read = self._seen(reading.text, before)[0]
+            found = _widened(found, [Span(*reading.span(of.start, of.end), of.kind, of.said) for of in read])
+        return found
+
+    def _seen(self, text: str, before: str) -> tuple[list[Span], bool]:
+        """What stands in a text as it is, and whether something else might when it is read."""
         lead = f"{before}: " if before else ""
         whole = lead + text if lead else text
         looked = self._looks.Match(whole)
         if not looked:
-            return []
+            return [], False
         taken = self._taken(whole)
         taken[: len(lead)] = b"\1" * len(lead)
         found: list[Span] = []
-        for index in sorted(looked):
+        for index in sorted(set(looked) - {self._hiding}):
             rule = self._rules[index]
             said = rule.near is not None or rule.group != 0
             for start, end in rule.spans(whole):
@@ -74,7 +91,7 @@ class Detector:
                     continue
                 taken[start:end] = b"\1" * (end - start)
                 found.append(Span(start - len(lead), end - len(lead), rule.kind, said))
-        return sorted(found)
+        return sorted(found), self._hiding in looked
 
     def again(self, text: str, known: Mapping[str, str]) -> list[Span]:
         """Where values that were found before (with their kinds) stand once more, as words of their own."""
@@ -95,6 +112,21 @@ class Detector:
 
     def _allowed(self, value: str) -> bool:
         return value.casefold() in self._allow or any(allowed.fullmatch(value) for allowed in self._allow_patterns)
+
+
+def _widened(found: list[Span], read: list[Span]) -> list[Span]:
+    """What was found, and what is only read: it stands for what it covers, and gives way where it does not cover it."""
+    starts, ends = [span.start for span in found], [span.end for span in found]
+    covered: set[int] = set()
+    more: list[Span] = []
+    for span in read:
+        over = range(bisect_right(ends, span.start), bisect_left(starts, span.end))
+        wider = all(span.start <= starts[n] and ends[n] <= span.end for n in over)
+        same = any((starts[n], ends[n]) == span[:2] for n in over)
+        if wider and not same and (not more or more[-1].end <= span.start):
+            covered.update(over)
+            more.append(span)
+    return sorted([span for n, span in enumerate(found) if n not in covered] + more)
 
 
 def detector(policy: Policy) -> Detector:

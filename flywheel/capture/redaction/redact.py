@@ -13,6 +13,7 @@ from functools import partial
 import msgspec
 
 from flywheel.capture.redaction import policy as policies
+from flywheel.capture.redaction import readings
 from flywheel.capture.redaction.credentials import is_named
 from flywheel.capture.redaction.detector import detector
 from flywheel.capture.redaction.policy import DEFAULT, Policy
@@ -23,8 +24,6 @@ from flywheel.settings import Home
 # A string that has no end reaches to the text's end.
 JSON_TOKEN = re.compile(r'("(?:[^"\\]|\\.)*+(?:"|\\?\Z))(\s*:)?|(?<![\w.+-])-?\d{4,}(?![\w.])', re.S)
 JSON_TEXT = re.compile(r"\s*[\[{]")
-# Printable ASCII that is escaped as JSON does it; not the quote and the backslash.
-ESCAPED = re.compile(r"\\u00(2[013-9a-f]|[3-46][0-9a-f]|5[0-9abd-f]|7[0-9a-e])", re.I)
 LONG = 8  # digits of a number that may be somebody's
 TELLING = 9  # characters of a value, a digit among them, that is known again where nothing says what it is
 # The end of an excerpt that may be the beginning of a secret: a word, or groups of characters.
@@ -218,9 +217,6 @@ class Redactor:
             return f"<DROPPED:{dropped}>"
 
     def _plain(self, text: str, before: str = "") -> str:
-        if "\\u00" in text:
-            shown = ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
-            text = shown if self._detector.find(shown, before) else text
         spans = self._detector.find(text, before) or self._detector.again(text, self._known)
         if not spans:
             return text
@@ -254,7 +250,7 @@ class Redactor:
 
 
 def _normal(value: str) -> str:
-    return re.sub(r"[\s().-]", "", value).lower()
+    return re.sub(r"[\s().-]", "", readings.plain(value)).lower()
 
 
 def unfinished(text: str) -> str:

@@ -218,7 +218,47 @@ def test_of_an_excerpt_that_was_cut_the_last_word_goes() -> None:
     assert redactor.excerpt("pay with card 4111 1111 11", 26) == "pay with card …"
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (f"\x1b[31m{GITHUB}\x1b[0m", "\x1b[31m<GITHUB_TOKEN>\x1b[0m"),
+        (rf"\033[1;32m{GITHUB[:12]}\033[0m{GITHUB[12:]}", r"\033[1;32m<GITHUB_TOKEN>"),
+        ("/pay?card=4111+1111+1111+1111&tel=%2B1%20415-555-2671", "/pay?card=<CARD>&tel=<PHONE>"),
+        ("?login=ann%2540x.org%26password%3Dsummer-17 ok", "?login=<EMAIL>%26password%3D<PASSWORD> ok"),
+        ("mail ann&#64;x&#x2e;org, ann&commat;x.org", "mail <EMAIL>, <EMAIL>"),
+        (r"grep 'ann\.smith\@x\.org' and " + OPENAI.replace("-", r"\-"), "grep '<EMAIL>' and <OPENAI_KEY>"),
+        (r"b'\x00' ann\x40x.org or ann\\u0040x.org", r"b'\x00' <EMAIL> or <EMAIL>"),
+        ("a\u200bnn@x.o\u00adrg, ａnn＠x．org, ann\0@x.org", "<EMAIL>, <EMAIL>, <EMAIL>"),
+        ("4111\u00a01111\u00a01111\u00a01111 or 4111\u20111111\u20111111\u20111111", "<CARD> or <CARD>"),
+        ("data: aGVyZSBpcyBhbm5AeC5vcmcgYW5kIG1vcmU=.", "data: <EMAIL>."),
+        ("my ssn\u00a0is 536228145, I said 536228145", "my ssn\u00a0is <SSN>, I said <SSN>"),
+        (r"100%25 of a\_b &amp; c&#8217;s 1+1 in /usr/lib/python3/site/packages/x", None),
+        ("\x1b[1mbold\x1b[0m família 👩\u200d👧 ﷽ 12\u00a0345 SGVsbG8gd29ybGQsIGhlcmUgSSBhbQ==", None),
+    ],
+)
+def test_what_reads_as_a_secret_is_one_however_it_is_written(text: str, clean: str | None) -> None:
+    assert Redactor().text(text) == (clean or text)
+
+
+def test_however_it_is_written_a_value_has_one_hash() -> None:
+    redactor = Redactor()
+    names = {redactor.identifier(name) for name in ("ann@x.org", "ann%40x.org", "ann&#64;x.org", "ann＠x.org")}
+    assert len(names) == 1
+
+
+@given(st.text(alphabet="ab@.x%2540\\u00&#;+\x1b[m_\u200b＠ 41=", max_size=60))
+def test_what_was_redacted_stays_as_it_is(text: str) -> None:
+    clean = Redactor().text(text)
+    assert Redactor().text(clean) == clean
+
+
 SLOWEST = {
+    "spelt out": "ann%40x%2eorg " * 7_000,
+    "packed": "aGVyZSBpcyBhbm5AeC5vcmcgYW5kIG1vcmU " * 2_700,
+    "coloured": "\x1b[31mann@x.org\x1b[0m" * 5_000,
+    "invisible": "\u200b" * 100_000,
+    "backslashes": "\\" * 100_000,
+    "entities": "&amp;" * 20_000,
     "at": "a@" * 50_000,
     "names of keys": "sk-" * 30_000 + "T3BlbkFJ",
     "parts of tokens": "-eyJaaaaaaaa" * 8_000,
