@@ -7,7 +7,7 @@ from typing import Any
 from flywheel.capture.gateway import interface
 from flywheel.capture.gateway.interface import Answered, Asked, count, kept, objects, text
 from flywheel.capture.gateway.sse import Event
-from flywheel.capture.importers import blocks, dialects
+from flywheel.capture.importers import blocks, dialects, halves
 from flywheel.capture.importers.dialects import Message
 
 NAME: str = "messages"
@@ -94,7 +94,7 @@ class Stream:
             # What the server's own tools were asked stays a part of the message, in the form that clients repeat.
             block["input"] = written if block.get("type") == "tool_use" else dialects.decoded(written) or {}
         content = [self._blocks[index] for index in sorted(self._blocks)]
-        said = answered(interface.storable({**self._body, "content": content}))
+        said = answered(halves.joined({**self._body, "content": content}))
         return said if self._whole or said.error else interface.partial(said)
 
     def _delta(self, index: int, delta: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from flywheel.capture.gateway.sse import Event
-from flywheel.capture.importers import chat
+from flywheel.capture.importers import chat, halves
 from flywheel.capture.importers.dialects import Message
 from flywheel.schema import EndState
 
@@ -83,7 +83,7 @@ def partial(said: Answered) -> Answered:
 
 def decoded(data: bytes) -> Any:
     """JSON as objects that can be stored; None where it is none."""
-    return storable(piece(data))
+    return halves.joined(piece(data))
 
 
 def piece(data: bytes) -> Any:
@@ -105,16 +105,6 @@ def piece(data: bytes) -> Any:
 def _finite(digits: str) -> float | None:
     number = float(digits)
     return number if math.isfinite(number) else None
-
-
-def storable(value: Any) -> Any:
-    """A JSON value in whose text the halves of characters are joined; those without their other half are U+FFFD."""
-    try:
-        msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        said = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
-        return json.loads(said.decode("utf-16-le", "replace"))
-    return value
 
 
 def readable(messages: Any) -> list[Message]:

@@ -7,7 +7,7 @@ from typing import Any
 from flywheel.capture.gateway import interface
 from flywheel.capture.gateway.interface import Answered, Asked, count, kept, objects, text
 from flywheel.capture.gateway.sse import Event
-from flywheel.capture.importers import chat, dialects
+from flywheel.capture.importers import chat, dialects, halves
 from flywheel.capture.importers.dialects import Message
 
 NAME: str = "chat.completions"
@@ -87,7 +87,7 @@ class Stream:
         """What has come so far; whole once every choice has said why it ended."""
         for index, calls in self._calls.items():
             self._choices[index]["message"]["tool_calls"] = calls.made()
-        said = answered(interface.storable({**self._body, "choices": list(self._choices.values())}))
+        said = answered(halves.joined({**self._body, "choices": list(self._choices.values())}))
         whole = self._done or (bool(self._choices) and all(c.get("finish_reason") for c in self._choices.values()))
         return said if whole or said.error else interface.partial(said)
 

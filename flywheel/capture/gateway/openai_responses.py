@@ -10,7 +10,7 @@ import msgspec
 from flywheel.capture.gateway import interface
 from flywheel.capture.gateway.interface import Answered, Asked, count, kept, objects, text
 from flywheel.capture.gateway.sse import Event
-from flywheel.capture.importers import dialects
+from flywheel.capture.importers import dialects, halves
 from flywheel.capture.importers.dialects import Message
 
 NAME: str = "responses"
@@ -130,7 +130,7 @@ class Stream:
     def answered(self) -> Answered:
         """What has come so far; the last event tells all once more."""
         items = [self._items[at] for at in sorted(self._items)]
-        said = answered(interface.storable({**self._body, "output": self._body.get("output") or items}))
+        said = answered(halves.joined({**self._body, "output": self._body.get("output") or items}))
         return said if self._whole or said.error else interface.partial(said)
 
     def _part(self, at: int, said: dict[str, Any], member: str, kind: str) -> None:

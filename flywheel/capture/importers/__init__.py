@@ -31,6 +31,7 @@ from flywheel.capture.importers.records import Bad, Record
 from flywheel.schema import FlywheelError
 
 HEAD = 2**18  # bytes of a file that are enough to tell its format
+LONG = 2**23  # and where they are of one line
 GROUP = "flywheel.importers"  # of the entry points by which other packages add formats
 
 
@@ -94,7 +95,10 @@ class Known(msgspec.Struct, frozen=True):
                 if format == importer.NAME:
                     return importer
             raise FlywheelError(f"there is no format {format!r}; the formats are: {self.told} (or auto)")
-        head = documents.head(path, HEAD).removeprefix(b"\xef\xbb\xbf")
+        head = documents.head(path, HEAD)
+        if b"\n" not in head.rstrip() and len(head) == HEAD:  # the first record goes on
+            head = documents.head(path, LONG)
+        head = head.removeprefix(b"\xef\xbb\xbf")
         if not head.strip():
             raise documents.Unreadable(f"{path} is empty: there is nothing to ingest")
         for importer in list(self.importers):

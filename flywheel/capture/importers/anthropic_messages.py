@@ -1,4 +1,4 @@
-"""Anthropic messages as JSON Lines: one conversation a line, as a request to the messages API holds it."""
+"""Anthropic messages: conversations as a request to the messages API holds them; lines, a list, or one alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from flywheel.capture.importers import blocks, documents, records
+from flywheel.capture.importers import blocks, documents, halves, records
 from flywheel.capture.importers.about import About, made
 from flywheel.capture.importers.calls import Calls
 from flywheel.capture.importers.records import Bad, Made, Origin, Record
@@ -39,13 +39,13 @@ class Conversation(About, kw_only=True):
 
 
 def detect(head: bytes) -> bool:
-    """Whether a file that begins like this holds such conversations: some line must have what no other API writes."""
+    """Whether a file that begins like this holds such conversations: some record must have what no other API writes."""
     found = False
-    for line in head.splitlines():
-        if not line.lstrip().startswith(b"{") or b'"messages"' not in line:
+    for line in (piece.data for piece in documents.records(head)) if b'"messages"' in head else ():
+        if not line.startswith(b"{") or b'"messages"' not in line:
             continue
         try:
-            raw = msgspec.json.decode(line)
+            raw = halves.decoded(line)
         except (ValueError, RecursionError):  # broken, or longer than a head
             found |= any(mark in line for mark in MARKS) and b'"tool_calls"' not in line
             continue
@@ -64,7 +64,7 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
     """The conversations of a file."""
     with documents.opened(path) as data:
         yield from records.read(
-            documents.lines(data), _make, format=NAME, path=path, workspace=workspace, arrived_at=arrived_at
+            documents.records(data), _make, format=NAME, path=path, workspace=workspace, arrived_at=arrived_at
         )
 
 

@@ -15,7 +15,7 @@ import msgspec
 from flywheel.capture.gateway import anthropic_messages, openai_chat, openai_responses, sse
 from flywheel.capture.gateway.interface import Answered, Interface
 from flywheel.capture.gateway.remembered import Remembered
-from flywheel.capture.importers import conversations, documents
+from flywheel.capture.importers import conversations, documents, halves
 from flywheel.capture.importers.conversations import EPOCH, Call
 from flywheel.capture.importers.dialects import Message
 from flywheel.capture.importers.documents import Aside, Piece
@@ -73,7 +73,7 @@ def read_calls(
             try:
                 if piece.cut:
                     raise ValueError("the file breaks off or goes on where a record should end")
-                raw = msgspec.json.decode(piece.data)
+                raw = halves.decoded(piece.data)
                 digest = hashlib.sha256(msgspec.json.encode(raw, order="sorted")).hexdigest()
                 for call in calls(recorded(raw), digest, remembered):
                     seen = Seen(aside.put(msgspec.json.encode(call)), piece, digest)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from flywheel.capture.importers import blocks, documents, sessions
+from flywheel.capture.importers import blocks, documents, halves, sessions
 from flywheel.capture.importers.calls import Calls
 from flywheel.capture.importers.documents import Piece
 from flywheel.capture.importers.records import EXCERPT, Bad, Made, Origin, Record, utc
@@ -79,7 +79,7 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
                 continue
             first, last = one.lines[0].piece, one.turns[-1].lines[-1].piece
             try:
-                raw = [msgspec.json.decode(line.piece.data) for line in one.lines]
+                raw = [halves.decoded(line.piece.data) for line in one.lines]
                 digest = hashlib.sha256(msgspec.json.encode(raw, order="sorted")).hexdigest()
                 origin = Origin(
                     format=NAME,
@@ -105,7 +105,7 @@ def _lines(data: Any, path: Path) -> tuple[list[Line], dict[str, str], list[Bad]
     seen: dict[tuple[str, str], bytes] = {}
     for piece in documents.lines(data):
         try:
-            entry = msgspec.json.decode(piece.data, type=Entry)
+            entry = halves.decoded(piece.data, type=Entry)
             if entry.summary and entry.leaf_uuid:
                 titles[entry.leaf_uuid] = entry.summary
             if entry.uuid is None and entry.type not in ("user", "assistant"):
@@ -145,7 +145,7 @@ def _line(entry: Entry, piece: Piece, path: Path, latest: dict[tuple[str, str], 
 
 
 def _make(way: Way, origin: Origin, titles: dict[str, str]) -> Made:
-    turns = [[msgspec.json.decode(line.piece.data, type=Entry) for line in turn.lines] for turn in way.turns]
+    turns = [[halves.decoded(line.piece.data, type=Entry) for line in turn.lines] for turn in way.turns]
     entries = [entry for turn in turns for entry in turn]
     calls = Calls()
     steps: list[Step] = []

@@ -20,6 +20,8 @@ import msgspec
 from flywheel.schema import FlywheelError
 
 TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},:"]', re.S)
+Data = mmap.mmap | bytes
+RECORD, AFTER = re.compile(rb"\n(\{[^\n]*\})[ \t\r]*(?=\n|\Z)"), re.compile(rb"\s*(\S)")
 BLANK = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
@@ -34,7 +36,7 @@ class Piece(msgspec.Struct, frozen=True):
     `key` is its name where it is an object's member; `cut` tells that the file ends or goes on where it should not.
     """
 
-    source: mmap.mmap
+    source: Data
     start: int
     end: int
     line: int
@@ -172,21 +174,26 @@ def _until_error(member: Any, data: bytes) -> bytes:
     return b"".join(found)
 
 
-def records(data: mmap.mmap) -> Iterator[Piece]:
+def records(data: Data) -> Iterator[Piece]:
     """The records of a file that is a JSON list of them, one JSON object over several lines, or JSON Lines."""
     start = len(BOM) if data[:3] == BOM else 0
     rows = lines(data)
     first, second = next(rows, None), next(rows, None)
     if first is None:
         return iter(())
-    if first.data.startswith(b"["):
+    listed = first.data.startswith(b"[")
+    alone = first.data.startswith(b"{") and second and not second.data.startswith(b"{") and not _whole(first.data)
+    # Where a line is a record by itself, what stands before it is a broken line.
+    if (listed or alone) and _has_records(data):
+        return lines(data)
+    if listed:
         return elements(data)
-    if second and not second.data.startswith(b"{") and not _whole(first.data):
+    if alone:
         return iter([Piece(data, first.start, _stripped(data, start, len(data))[1], first.line)])
     return lines(data)
 
 
-def lines(data: mmap.mmap) -> Iterator[Piece]:
+def lines(data: Data) -> Iterator[Piece]:
     """The lines of a file that are not blank."""
     position, number = len(BOM) if data[:3] == BOM else 0, 0
     while position < len(data):
@@ -199,7 +206,7 @@ def lines(data: mmap.mmap) -> Iterator[Piece]:
         position = after
 
 
-def elements(data: mmap.mmap, start: int = 0) -> Iterator[Piece]:
+def elements(data: Data, start: int = 0) -> Iterator[Piece]:
     """The elements of the JSON list, or the members of the JSON object, that begins at `start`.
 
     What follows the document at the end of the file is a piece that is `cut`.
@@ -241,13 +248,22 @@ def elements(data: mmap.mmap, start: int = 0) -> Iterator[Piece]:
     yield from list(piece(begin, len(data), key, cut=True)) or [Piece(data, len(data), len(data), line, key, True)]
 
 
-def _stripped(data: mmap.mmap, start: int, end: int) -> tuple[int, int]:
+def _stripped(data: Data, start: int, end: int) -> tuple[int, int]:
     """The bounds of a part without the blanks at its ends."""
     while start < end and data[start] in BLANK:
         start += 1
     while start < end and data[end - 1] in BLANK:
         end -= 1
     return start, end
+
+
+def _has_records(data: Data) -> bool:
+    """Whether a line after the first is a whole object by itself: not indented, and no element of a list."""
+    for found in RECORD.finditer(data):
+        after = AFTER.match(data, found.end())
+        if not (after and after[1] in b",]") and _whole(found[1]):
+            return True
+    return False
 
 
 def _whole(text: bytes) -> bool:
@@ -258,7 +274,7 @@ def _whole(text: bytes) -> bool:
     return True
 
 
-def _newlines(data: mmap.mmap, start: int, end: int) -> int:
+def _newlines(data: Data, start: int, end: int) -> int:
     """How many lines end between two places, counted a megabyte at a time."""
     return sum(data[at : min(at + 2**20, end)].count(b"\n") for at in range(start, end, 2**20))
 

@@ -1,7 +1,8 @@
-"""OpenAI chat as JSON Lines: one conversation a line, in the shape that fine-tuning files have, tools included."""
+"""OpenAI chat: conversations in the shape that fine-tuning files have, tools included; lines, a list, or one alone."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,9 @@ from flywheel.capture.importers.about import About, made
 from flywheel.capture.importers.records import Bad, Made, Origin, Record
 
 NAME = "openai-chat"
+# As the name of a member: within a text it would stand after a backslash.
+MESSAGES = re.compile(rb'(?<!\\)"messages"\s*:')
+BEGINS = re.compile(rb"^\s*[{\[]", re.M)
 
 
 class Conversation(About, kw_only=True):
@@ -26,15 +30,15 @@ class Conversation(About, kw_only=True):
 
 
 def detect(head: bytes) -> bool:
-    """Whether a file that begins like this holds conversations, one a line."""
-    return any(line.lstrip().startswith(b"{") and b'"messages"' in line for line in head.splitlines())
+    """Whether a file that begins like this holds conversations."""
+    return BEGINS.search(head) is not None and MESSAGES.search(head) is not None
 
 
 def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | Bad]:
     """The conversations of a file."""
     with documents.opened(path) as data:
         yield from records.read(
-            documents.lines(data), _make, format=NAME, path=path, workspace=workspace, arrived_at=arrived_at
+            documents.records(data), _make, format=NAME, path=path, workspace=workspace, arrived_at=arrived_at
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from flywheel.capture.importers import documents, otlp_json, spans, trace
+from flywheel.capture.importers import documents, halves, otlp_json, spans, trace
 from flywheel.capture.importers.otlp_json import REFUSED, Refused
 from flywheel.capture.importers.records import EXCERPT, Bad, Origin, Record
 from flywheel.capture.importers.spans import Span
@@ -52,7 +52,7 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
             try:
                 if piece.cut:
                     raise ValueError("the file breaks off or goes on where a record should end")
-                raw = msgspec.json.decode(piece.data)
+                raw = halves.decoded(piece.data)
                 for span in otlp_json.read(raw, hashlib.sha256(piece.data).hexdigest()[:32]):
                     if isinstance(span, Refused):
                         refused = True

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from flywheel.capture.importers import halves
 from flywheel.capture.importers.documents import Piece
 from flywheel.capture.validity import checked
 from flywheel.schema import FlywheelError, Outcome, Trajectory, stable_id
@@ -132,7 +133,7 @@ def read_each(
         try:
             if piece.cut:
                 raise ValueError("the file breaks off or goes on where a record should end")
-            raw = msgspec.json.decode(piece.data)
+            raw = halves.decoded(piece.data)
             digest = hashlib.sha256(msgspec.json.encode(raw, order="sorted")).hexdigest()
             origin = Origin(
                 format=format,

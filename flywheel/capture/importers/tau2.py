@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from flywheel.capture.importers import chat, documents, records
+from flywheel.capture.importers import chat, documents, halves, records
 from flywheel.capture.importers.calls import Calls
 from flywheel.capture.importers.records import Bad, Made, Origin, Record, utc
 from flywheel.schema import EndState, FlywheelError, Step, canonical_json
@@ -131,7 +131,7 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
         if "info" not in top or "simulations" not in top:
             raise FlywheelError(f"{path} is not a whole tau2 file: it has no `info` or no `simulations`")
         try:
-            info = msgspec.json.decode(top["info"].data, type=Info)
+            info = halves.decoded(top["info"].data, type=Info)
         except (ValueError, RecursionError) as error:
             raise FlywheelError(f"{path}: the `info` of this tau2 file cannot be read: {error}") from error
         yield from records.read(

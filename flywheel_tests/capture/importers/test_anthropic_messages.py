@@ -8,7 +8,7 @@ import pytest
 from flywheel.capture.importers import anthropic_messages, importer_of, openai_chat
 from flywheel.capture.importers.records import Bad, Record
 from flywheel.schema import Step, ToolCall
-from flywheel_tests.capture.importers.conftest import Read
+from flywheel_tests.capture.importers.conftest import NOW, Read
 
 LINE: dict[str, Any] = {
     "id": "msg-1",
@@ -119,6 +119,26 @@ def test_whose_a_file_is(tmp_path: Any, lines: list[dict[str, Any]], mine: bool)
     path = tmp_path / "chats.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in lines))
     assert importer_of(path) is (anthropic_messages if mine else openai_chat)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("alone", [False, True])
+def test_lists_and_records_over_several_lines(tmp_path: Any, indent: int | None, alone: bool) -> None:
+    one = {"messages": CHAT}
+    path = tmp_path / "chats.json"
+    for importer, record in ((openai_chat, one), (anthropic_messages, one | {"system": "Be brief."})):
+        path.write_text(json.dumps(record if alone else [record] * 2, indent=indent))
+        found = list(importer_of(path).read(path, "desk", NOW))
+
+        assert importer_of(path) is importer
+        assert [isinstance(each, Record) for each in found] == [True] * (1 if alone else 2)
+
+
+def test_a_first_record_longer_than_the_head_is_looked_at_whole(tmp_path: Any) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "user", "content": "x" * 2**19}, *CALLED]}))
+
+    assert importer_of(path) is anthropic_messages
 
 
 def test_a_line_longer_than_the_head_is_known_by_its_marks() -> None:

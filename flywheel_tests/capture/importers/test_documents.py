@@ -77,6 +77,11 @@ def test_lines_without_the_blank_ones(tmp_path: Path) -> None:
         (b'{\n "a":\n 1\n}\n', [b'{\n "a":\n 1\n}']),
         (b'{"a": \n{"a": 2}', [b'{"a":', b'{"a": 2}']),  # a broken line costs no other
         (b'{"a": 1}\nbroken\n', [b'{"a": 1}', b"broken"]),
+        (b'[\n{"a": 1}\n', [b"[", b'{"a": 1}']),
+        (b'[\n{"a": 1},\n{"a": 2}\n]', [b'{"a": 1}', b'{"a": 2}']),
+        (b'broken\nand again\n{"a": 1}', [b"broken", b"and again", b'{"a": 1}']),
+        (b'{"a"\nbroken\n{"a": 1}', [b'{"a"', b"broken", b'{"a": 1}']),
+        (b'{\n "a":\n {}\n}', [b'{\n "a":\n {}\n}']),
     ],
 )
 def test_records_of_a_list_of_lines_and_of_one_object(tmp_path: Path, text: bytes, found: list[bytes]) -> None:
