@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,8 +167,6 @@ def listed() -> list[str]:
 
 def seen(role: Role) -> Seen | None:
     """What of the data folder the caller may see, for views of it; None when that is everything."""
-    from flywheel.corpus.catalog import Seen
-    from flywheel.corpus.manifest import names
     from flywheel.release import ownership
     from flywheel.wheel.config import load
 
@@ -177,22 +175,7 @@ def seen(role: Role) -> Seen | None:
         allowed(role, workspace)
     if found.everything:
         return None
-
-    def mine(there: Iterable[str], owners: Callable[[Home, str], Owners]) -> tuple[str, ...]:
-        return tuple(name for name in sorted(there) if found.sees(owners(home, name)))
-
-    def folders(place: Path) -> list[str]:
-        return [path.name for path in place.glob("[!.]*") if path.is_dir()]
-
-    return Seen(
-        workspaces=found.workspaces,
-        corpora=mine(names(home), ownership.corpus),
-        trees=mine(folders(home.trees), ownership.trees),
-        pairs=mine(folders(home.pairs), ownership.pairs),
-        policies=mine(folders(home.policies), ownership.policy),
-        reports=mine(folders(home.reports), ownership.report),
-        cycle=load(home).workspace in found.workspaces,
-    )
+    return ownership.seen(home, found.workspaces, cycle=load(home).workspace in found.workspaces)
 
 
 def _grant(home: Home, workspace: str, role: Role, token: str | None) -> Grant:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,8 +13,11 @@ from flywheel.cli.output import Json, emit, progress, say, table
 from flywheel.schema import FlywheelError
 
 if TYPE_CHECKING:
+    from flywheel.export.budget import Budget
     from flywheel.export.card import Card
     from flywheel.export.choose import Chosen
+    from flywheel.export.learned import Learned
+    from flywheel.export.source import Source
 
 
 @app.command()
@@ -25,15 +28,14 @@ def export(
             help="trl-sft, trl-dpo, trl-kto, trl-prompts, openai, axolotl, sharegpt, hermes, steps or step-records."
         ),
     ],
-    source: Annotated[
-        str | None,
-        typer.Argument(help="A corpus version, as NAME@v3; for trl-dpo the key of pairs, for step-records of trees."),
-    ] = None,
+    version: Annotated[str | None, typer.Argument(help="A corpus version, as NAME@v3.")] = None,
     to: Annotated[Path | None, typer.Option(help="The folder to write; exports/FORMAT unless given.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Instead of a version: what a workspace captured.")] = None,
     sql: Annotated[
         str | None, typer.Option(help="Of the workspace, the trajectories whose ids this statement gives.")
     ] = None,
+    pairs: Annotated[str | None, typer.Option(help="Instead, for trl-dpo: the key of pairs made of trees.")] = None,
+    trees: Annotated[str | None, typer.Option(help="Instead, for step-records: the key of rollout trees.")] = None,
     split: Annotated[str, typer.Option(help="train, or heldout: what evaluations ask.")] = "train",
     where: Annotated[
         str | None, typer.Option(help="A SQL condition on reward, task_type, n_steps, ...; on columns of pairs.")
@@ -48,6 +50,12 @@ def export(
     summariser: Annotated[
         str | None, typer.Option(help="PACKAGE.MODULE:FUNCTION that writes a summary instead of the marker.")
     ] = None,
+    margin: Annotated[
+        float | None, typer.Option(min=0, max=1, help="trl-dpo: least gap between chances of success (0.6).")
+    ] = None,
+    probability: Annotated[
+        float | None, typer.Option(min=0, max=1, help="trl-dpo: least probability that the chosen is better (0.8).")
+    ] = None,
     gzip: Annotated[bool, typer.Option("--gzip", help="Write .jsonl.gz.")] = False,
     parquet: Annotated[bool, typer.Option("--parquet", help="Write Parquet (steps and step-records).")] = False,
     json: Json = False,
@@ -56,31 +64,33 @@ def export(
 
     Rows that are held out stay behind unless --split heldout asks for them, also those of a workspace or of a
     statement: there, what the split of any version made of the workspace holds out. The same export again is the
-    same bytes.
+    same bytes. trl-dpo and step-records compare the tries of each task, or take what trees taught (--pairs, --trees).
 
     Example: flywheel export trl-sft airline@v3 --to exports/airline --license mit
 
     Example: flywheel export hermes --workspace desk --sql "SELECT trajectory_id FROM joined WHERE reward > 0.9"
 
     Example: flywheel export openai airline@v3 --max-tokens 16000 --tokenizer Qwen/Qwen3-0.6B --json
-    """
-    from flywheel.export import learned
 
-    given = {"--workspace": workspace, "--sql": sql, "--max-tokens": max_tokens}
+    Example: flywheel export trl-dpo --workspace desk --margin 0.5
+    """
+    from flywheel.export import formats
+
+    formats.checked(format)
     to = to or Path("exports") / format
     if (tokenizer or summariser) and max_tokens is None:
         raise FlywheelError("--tokenizer and --summariser are for --max-tokens: give that too")
-    if format in (learned.DPO, learned.STEP_RECORD):
-        if source is None or any(value is not None for value in given.values()) or split != "train":
-            raise FlywheelError(
-                f"{format} comes of trees: name the key of {'pairs' if format == learned.DPO else 'trees'}, "
-                f"without {', '.join(given)} and --split"
-            )
-        card = _learned(format, source, to, where, license, gzip, parquet)
+    if sum(one is not None for one in (version, workspace, pairs, trees)) != 1 or (sql is not None and not workspace):
+        instead = {"trl-dpo": ", or --pairs KEY", "step-records": ", or --trees KEY"}.get(format, "")
+        raise FlywheelError(f"name a corpus version (NAME@v3), or --workspace NAME, alone or with --sql{instead}")
+    if pairs is not None or trees is not None:
+        given = {"--max-tokens": max_tokens, "--margin": margin, "--probability": probability}
+        made = _learned(format, pairs, trees, where, [n for n, v in given.items() if v is not None], split)
     else:
-        card = _trajectories(
-            format, source, to, workspace, sql, split, where, license, max_tokens, tokenizer, summariser, gzip, parquet
-        )
+        home, chosen = _chosen(format, version, workspace, sql, split, where)
+        gates = formats.gates(margin, probability)
+        made = formats.source(home, chosen, format, budget=_budget(max_tokens, tokenizer, summariser), gates=gates)
+    card = _written(made, to, license=license, packed=gzip, columns=parquet)
     if json:
         emit({"folder": str(to), "card": card})
         return
@@ -96,60 +106,35 @@ def export(
     say(f"what it is and what it does not carry: {to / 'README.md'}")
 
 
-def _learned(format: str, key: str, to: Path, where: str | None, license: str, packed: bool, columns: bool) -> Card:
-    from flywheel.cli import access
-    from flywheel.export import learned
-
-    settings.checked_name(key, "key")
-    if format == learned.STEP_RECORD:
-        home = access.trees("export", key)
-        return learned.records(home, key, to, where=where, license=license, packed=packed, columns=columns)
-    if columns:
-        raise FlywheelError("trl-dpo is JSON Lines; steps and step-records come as Parquet too")
-    home = access.files("export", settings.home().pairs / key)
-    return learned.pairs(home, key, to, where=where, license=license, packed=packed)
-
-
-def _trajectories(
-    format: str,
-    source: str | None,
-    to: Path,
-    workspace: str | None,
-    sql: str | None,
-    split: str,
-    where: str | None,
-    license: str,
-    max_tokens: int | None,
-    tokenizer: str | None,
-    summariser: str | None,
-    packed: bool,
-    columns: bool,
-) -> Card:
+def _written(source: Source, to: Path, **how: Any) -> Card:
     from flywheel.export import write
-    from flywheel.export.budget import budget
-    from flywheel.views.formats import format_of
 
-    of = format_of(format)
-    if split == "heldout":
-        say("held-out rows are what evaluations ask: a policy that is trained on them cannot be evaluated any more")
-    home, chosen = _chosen(of.name, source, workspace, sql, split, where)
     with progress() as display:
-        task = display.add_task("export", total=chosen.keys.num_rows)
-        return write.trajectories(
-            home,
-            chosen,
-            of.name,
-            to,
-            license=license,
-            packed=packed,
-            columns=columns,
-            budget=budget(max_tokens, tokenizer, summariser) if max_tokens is not None else None,
-            progress=lambda done, total: display.update(task, completed=done, total=total),
+        task = display.add_task("export", total=source.total)
+        return write.files(
+            source, to, **how, progress=lambda done, total: display.update(task, completed=done, total=total)
         )
 
 
+def _learned(
+    format: str, pairs: str | None, trees: str | None, where: str | None, given: list[str], split: str
+) -> Learned:
+    """What trees taught, by key, of whom it may be asked."""
+    from flywheel.cli import access
+    from flywheel.export.learned import Learned
+
+    option, key = ("--pairs", pairs) if pairs is not None else ("--trees", trees)
+    if format != {"--pairs": "trl-dpo", "--trees": "step-records"}[option]:
+        raise FlywheelError(f"{option} is for {'trl-dpo' if pairs is not None else 'step-records'}, not for {format}")
+    if given or split != "train":
+        raise FlywheelError(f"{option} names what is made already: leave out {', '.join(given) or '--split'}")
+    key = settings.checked_name(key or "", "key")
+    home = access.files("export", settings.home().pairs / key) if pairs is not None else access.trees("export", key)
+    return Learned(home, format, key, where)
+
+
 def _chosen(
-    format: str, source: str | None, workspace: str | None, sql: str | None, split: str, where: str | None
+    format: str, version: str | None, workspace: str | None, sql: str | None, split: str, where: str | None
 ) -> tuple[settings.Home, Chosen]:
     """What was asked for, of whom it may be asked."""
     from flywheel.cli import access
@@ -158,12 +143,18 @@ def _chosen(
     from flywheel.export import choose
 
     side = choose.checked_split(split)
-    if (source is None) == (workspace is None) or (sql is not None and workspace is None):
-        raise FlywheelError("name a corpus version (NAME@v3), or else --workspace NAME, alone or with --sql")
+    if split == "heldout":
+        say("held-out rows are what evaluations ask: a policy that is trained on them cannot be evaluated any more")
     if workspace is None:
-        home = access.corpora("export", source or "")
-        of = manifest(home, *reference.parse(source or ""))
+        home = access.corpora("export", version or "")
+        of = manifest(home, *reference.parse(version or ""))
         return home, choose.of_version(home, of, side, where, trained=format != "steps")
     home = access.allowed("export", workspace)
     ids = None if sql is None else choose.ids(home, sql, access.seen("export"))
     return home, choose.of_workspace(home, workspace, side, where=where, ids=ids, sql=sql)
+
+
+def _budget(max_tokens: int | None, tokenizer: str | None, summariser: str | None) -> Budget | None:
+    from flywheel.export.budget import budget
+
+    return None if max_tokens is None else budget(max_tokens, tokenizer, summariser)

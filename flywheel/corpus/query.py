@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,16 @@ class Answer(msgspec.Struct, frozen=True):
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def query(home: Home, sql: str, limit: int | None = None, *, seen: Seen | None = None) -> Answer:
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a statement may take, and how much memory, where it comes from elsewhere."""
+
+    seconds: float = 30.0
+    mebibytes: int = 1024
+
+
+def query(
+    home: Home, sql: str, limit: int | None = None, *, seen: Seen | None = None, bounds: Bounds | None = None
+) -> Answer:
     """Run one statement that reads, over views of what lies in the folder now, and give at most `limit` rows.
 
     The files of what is captured and made can be read too, by `read_parquet` and its like; nothing else can (not keys,
@@ -43,24 +53,37 @@ def query(home: Home, sql: str, limit: int | None = None, *, seen: Seen | None =
     is. The catalog file has no part in it, so whoever has that open is not in the way.
 
     Raises:
-        FlywheelError: when it is not one reading statement, or names what is not there; the message lists the
-            views and their columns.
+        FlywheelError: when it is not one reading statement, takes more than its `bounds`, or names what is not there;
+            the message lists the views and their columns.
     """
     with warehouse.connect(alone=True) as connection:
         catalog.create(connection, home, seen)
         places = _folders(home) if seen is None else seen.folders(home)
         readable = ", ".join(relations.text(f"{place}/") for place in places)
         connection.sql(f"SET allowed_directories = [{readable}]")
+        if bounds is not None:
+            connection.sql(f"SET memory_limit = '{bounds.mebibytes}MiB'")
+            connection.sql("SET temp_directory = ''")
         connection.sql("SET enable_external_access = false")
         connection.sql("SET lock_configuration = true")
+        timer = threading.Timer(bounds.seconds, connection.interrupt) if bounds is not None else None
         try:
+            if timer is not None:
+                timer.start()
             _check(connection, sql)
             found = connection.sql(sql)
             if limit is not None:
                 found = found.limit(limit + 1)
             table = found.to_arrow_table()
+        except (duckdb.InterruptException, duckdb.OutOfMemoryException) as error:
+            raise FlywheelError(
+                "the statement took too long, or too much memory; ask for less, or ask where the data folder is"
+            ) from error
         except duckdb.Error as error:
             raise FlywheelError(f"{error}\n\nThere are these views:\n{_described(connection)}") from error
+        finally:
+            if timer is not None:
+                timer.cancel()
     return Answer(
         columns=_distinct(table.column_names),
         rows=list(zip(*(_plain(column) for column in table.slice(0, limit).columns), strict=True)),

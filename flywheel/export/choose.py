@@ -19,7 +19,7 @@ from flywheel.corpus import catalog, erased, selection
 from flywheel.corpus.catalog import Seen
 from flywheel.corpus.defence import graduation
 from flywheel.corpus.manifest import Manifest, load, names, versions
-from flywheel.corpus.query import query
+from flywheel.corpus.query import Bounds, query
 from flywheel.curate import derived, prepared
 from flywheel.curate import filter as filters
 from flywheel.curate.split import PERCENT, SALT, split_of
@@ -43,6 +43,9 @@ KEYS = pa.schema(
 # Rows that are read at once, and of these that are made into records at once.
 BATCH, RECORDS = 1024, 64
 
+# Ids that a statement with bounds may give.
+MOST = 1_000_000
+
 EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -57,10 +60,14 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     left_out: dict[str, int]
     said: dict[str, Any]
 
-    def page(self, after: str | None, limit: int | None) -> Chosen:
-        """The next so many behind a trajectory."""
-        keys = self.keys if after is None else self.keys.filter(pc.field("trajectory_id") > after)
-        return msgspec.structs.replace(self, keys=keys.slice(0, limit))
+    def page(self, after: str | None, limit: int | None, by: str = "trajectory_id") -> tuple[Chosen, str | None]:
+        """The next so many values of a column that they are ordered by; and the last of these, if more follow."""
+        rest = self.keys if after is None else self.keys.filter(pc.field(by) > after)
+        values = rest[by].unique()
+        if limit is None or len(values) <= limit:
+            return msgspec.structs.replace(self, keys=rest), None
+        last = values[limit - 1].as_py()
+        return msgspec.structs.replace(self, keys=rest.filter(pc.field(by) <= last)), last
 
 
 def of_version(
@@ -130,7 +137,7 @@ def of_workspace(
     if ids is not None:
         asked = set(ids)
         left_out["named twice"] = len(ids) - len(asked)
-        rows = rows.filter(pc.field("trajectory_id").isin(sorted(asked)))
+        rows = rows.filter(pc.field("trajectory_id").isin(pa.array(sorted(asked), pa.string())))
         left_out["no trajectory of this workspace"] = len(asked) - rows.num_rows
     whole = rows.num_rows
     rows = rows.filter(_on(_sides(home, workspace), rows["task_group"], split))
@@ -159,6 +166,19 @@ def of_workspace(
     )
 
 
+def by_task(home: Home, chosen: Chosen) -> Chosen:
+    """The same, ordered by task and then by id, with a column `task_id`."""
+    dataset = derived.opened(home, chosen.workspace, prepared.ROWS)
+    with warehouse.connect() as connection:
+        connection.register("chosen", chosen.keys)
+        connection.register("rows", prepared.light(dataset, EVER, ["id", "content_digest", "task_id"]))
+        keys = connection.sql(
+            "SELECT c.*, r.task_id FROM chosen AS c LEFT JOIN rows AS r ON r.id = c.trajectory_id "
+            "ORDER BY r.task_id, c.trajectory_id"
+        ).to_arrow_table()
+    return msgspec.structs.replace(chosen, keys=keys)
+
+
 def graded(home: Home, chosen: Chosen) -> Iterator[Graded]:
     """The records of what was chosen, in order; few are held at once.
 
@@ -183,13 +203,15 @@ def graded(home: Home, chosen: Chosen) -> Iterator[Graded]:
         ) from error
 
 
-def ids(home: Home, sql: str, seen: Seen | None = None) -> list[str]:
+def ids(home: Home, sql: str, seen: Seen | None = None, bounds: Bounds | None = None) -> list[str]:
     """The ids that a statement over the catalog gives, of what is `seen`: its column trajectory_id, or its only one.
 
     Raises:
-        FlywheelError: when the statement cannot be read, or gives no such column.
+        FlywheelError: when the statement cannot be read, takes more than its bounds, or gives no such column.
     """
-    answer = query(home, sql, seen=seen)
+    answer = query(home, sql, MOST if bounds else None, seen=seen, bounds=bounds)
+    if answer.more:
+        raise FlywheelError(f"the statement gives more than {MOST:,} rows; ask for fewer, or by a condition")
     column = "trajectory_id" if "trajectory_id" in answer.columns else answer.columns[0]
     if column != "trajectory_id" and len(answer.columns) > 1:
         raise FlywheelError(f"the statement must give trajectory_id; it gives {', '.join(answer.columns)}")

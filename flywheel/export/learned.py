@@ -1,143 +1,75 @@
-"""What trees taught, as files: preference pairs for DPO, and step records for step-level optimisers."""
+"""What stored trees taught: preference pairs for DPO by the key of pairs, step records by the key of trees."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import msgspec
 import pyarrow as pa
 
 from flywheel import artifacts, warehouse
-from flywheel.export.card import UNSPECIFIED, Card, File
-from flywheel.export.files import Columns, Lines, Sink
-from flywheel.export.write import Filed, digest_of, written_to
+from flywheel.export.source import Made, Tell
+from flywheel.export.stepwise import DPO, STEP_RECORD, VERSIONS, Stepwise, record
 from flywheel.preferences import storage
-from flywheel.preferences.step_records import STEP_RECORDS, step_records
+from flywheel.preferences.step_records import step_records
 from flywheel.rollout import storage as forests
-from flywheel.schema import FlywheelError, Step
+from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 from flywheel.views import trl
 
-DPO, STEP_RECORD = "trl-dpo", "step-records"
-
+_STEPS = {name: what for name, what in trl.CHAT.items() if name.startswith("steps.")}
 LOST = {
-    "trl-dpo": {
-        **{name: what for name, what in trl.CHAT.items() if name.startswith("steps.")},
+    DPO: {
+        **_STEPS,
         "chosen_value": "`margin` is what it is beyond the other's",
         "chosen_credit": "no place for it",
         "tree_id": "`pair_id` is made of it",
     },
-    "step-records": {name: what for name, what in trl.CHAT.items() if name.startswith("steps.")},
+    STEP_RECORD: _STEPS,
 }
 
 
-def pairs(
-    home: Home, key: str, to: Path, *, where: str | None = None, license: str = UNSPECIFIED, packed: bool = False
-) -> Card:
-    """Write stored preference pairs as rows of DPO; `where` is a SQL condition on the columns of pairs.
+class Learned(Stepwise):
+    """Stored pairs (`trl-dpo`), or the step records of stored trees (`step-records`).
+
+    `where` is a SQL condition on the columns of `PAIRS` or of `STEP_RECORDS`.
 
     Raises:
         FlywheelError: when there are none of this key, or the condition cannot be read.
     """
-    folder = home.pairs / key
-    table = storage.load(folder)
-    kept = table if where is None else _passing(table, where)
 
-    def filed() -> Filed:
-        for batch in kept.to_batches(max_chunksize=1024):
+    def __init__(self, home: Home, name: str, key: str, where: str | None = None) -> None:
+        folder = (home.pairs if name == DPO else home.trees) / key
+        found = storage.load(folder) if name == DPO else step_records(forests.load(folder))
+        self._table = found if where is None else _passing(found, where)
+        self.name, self.version, self.lost = name, VERSIONS[name], LOST[name]
+        self.unit = "pairs" if name == DPO else "step records"
+        self.total = self._table.num_rows
+        left_out = found.num_rows - self.total
+        self.left_out = {"the condition": left_out} if left_out else {}
+        told = _manifest(folder, *(("digest", "reasons", "gates") if name == DPO else ("digest",)))
+        self.said = {"pairs" if name == DPO else "trees": key, **told, "split": "train"}
+        self.said |= {"where": where} if where else {}
+
+    def page(self, after: str | None, limit: int | None) -> tuple[Learned, str | None]:
+        """So many rows; a cursor is the number of those before them."""
+        if after is not None and not after.isdecimal():
+            raise FlywheelError("this is no cursor of these rows: send back what X-Next-Cursor was, or leave it out")
+        some: Learned = object.__new__(Learned)
+        vars(some).update(vars(self))
+        first = int(after or 0)
+        some._table = self._table.slice(first, limit)
+        some.total = some._table.num_rows
+        end = first + some.total
+        return some, str(end) if end < self._table.num_rows else None
+
+    def made(self, tell: Tell) -> Iterator[Made]:
+        """One row after the other, in their order."""
+        for batch in self._table.to_batches(max_chunksize=1024):
             for row in batch.to_pylist():
-                yield "train", trl.pair(row)
-
-    made_of = {"pairs": key, **_manifest(folder, "digest", "reasons", "gates")}
-    left_out = {"the condition": table.num_rows - kept.num_rows}
-    return _written(DPO, to, filed, made_of, "pairs", kept.num_rows, left_out, license, where, packed=packed)
-
-
-def records(
-    home: Home,
-    key: str,
-    to: Path,
-    *,
-    where: str | None = None,
-    license: str = UNSPECIFIED,
-    packed: bool = False,
-    columns: bool = False,
-) -> Card:
-    """Write the step records of stored trees; `where` is a SQL condition on the columns of `STEP_RECORDS`.
-
-    Prompt and response are chat messages: lists in JSON Lines, their JSON text in Parquet.
-
-    Raises:
-        FlywheelError: when there are no trees of this key, or the condition cannot be read.
-    """
-    folder = home.trees / key
-    table = step_records(forests.load(folder))
-    kept = table if where is None else _passing(table, where)
-
-    def filed() -> Filed:
-        for batch in kept.to_batches(max_chunksize=1024):
-            for row in batch.to_pylist():
-                prompt: Any = trl.messages(msgspec.json.decode(row["prompt"], type=list[Step]))
-                [response] = trl.messages([msgspec.json.decode(row["response"], type=Step)])
-                said = {"prompt": prompt, "response": response}
-                yield (
-                    "train",
-                    row | ({k: msgspec.json.encode(v).decode() for k, v in said.items()} if columns else said),
-                )
-
-    made_of = {"trees": key, **_manifest(folder, "digest")}
-    left_out = {"the condition": table.num_rows - kept.num_rows}
-    return _written(
-        STEP_RECORD,
-        to,
-        filed,
-        made_of,
-        "step records",
-        kept.num_rows,
-        left_out,
-        license,
-        where,
-        packed=packed,
-        schema=STEP_RECORDS if columns else None,
-    )
-
-
-def _written(
-    name: str,
-    to: Path,
-    filed: Callable[[], Filed],
-    made_of: dict[str, Any],
-    unit: str,
-    written: int,
-    left_out: dict[str, int],
-    license: str,
-    where: str | None,
-    *,
-    packed: bool,
-    schema: pa.Schema | None = None,
-) -> Card:
-    def opened(folder: Path, stem: str) -> Sink:
-        return Columns(folder, stem, schema) if schema else Lines(folder, stem, packed=packed)
-
-    def card(files: tuple[File, ...]) -> Card:
-        return Card(
-            format=name,
-            format_version=trl.VERSION if name == DPO else "StepPO and GiGPO step records, arXiv 2604.18401",
-            unit=unit,
-            looked_at=written + sum(left_out.values()),
-            written=written,
-            left_out={reason: count for reason, count in left_out.items() if count},
-            files=files,
-            digest=digest_of(files),
-            license=license,
-            made_of=made_of | {"split": "train"} | ({"where": where} if where else {}),
-            lost=LOST[name],
-        )
-
-    return written_to(to, ["train"], opened, filed, card)
+                yield Made(written=1, rows=[trl.pair(row) if self.name == DPO else record(row)])
 
 
 def _manifest(folder: Path, *names: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flywheel.preferences.backup import Value
+from flywheel.rollout.tree import actions
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -43,7 +44,7 @@ def judge(tree: nx.DiGraph, values: dict[int, Value], node: int, gates: Gates, t
     rejected one is the step that the policy takes most among those that are worse by the margin: what the policy
     hardly does need not be unlearnt. `troubled`: a tool has answered with an error on the way here.
     """
-    children = sorted(tree.successors(node))
+    children = actions(tree, node)
     if len(children) < 2:
         return "one action"
     if troubled:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from flywheel.preferences.backup import Value, backup
 from flywheel.preferences.gates import Choice, Gates, judge
-from flywheel.rollout.tree import steps_to
+from flywheel.rollout.tree import actions, steps_to
 from flywheel.schema import Step, stable_id
 
 if TYPE_CHECKING:
@@ -55,17 +55,25 @@ def branches(trees: Sequence[nx.DiGraph], gates: Gates) -> pa.Table:
     """
     rows: list[dict[str, Any]] = []
     for tree in trees:
-        values = backup(tree)
-        of_tree = [_row(tree, values, node, gates) for node in sorted(tree) if tree.out_degree(node)]
-        chosen = sorted((r for r in of_tree if r["reason"] == KEPT), key=lambda r: (-r["margin"], r["node_id"]))
-        for row in chosen[gates.per_task :]:
-            row["reason"] = "enough of this task"
-        rows += of_tree
+        rows += of_tree(tree, gates)
     surplus = _surplus([row for row in rows if row["reason"] == KEPT], gates.decision_share)
     for row in rows:
         if row["pair_id"] in surplus:
             row["reason"] = "enough of this decision"
     return pa.Table.from_pylist(rows, schema=BRANCHES)
+
+
+def of_tree(tree: nx.DiGraph, gates: Gates) -> list[dict[str, Any]]:
+    """As `branches`, of one tree and without looking at others: rows of `BRANCHES`.
+
+    Beside its columns, that of a pair has the nodes of its steps as `chosen_node` and `rejected_node`.
+    """
+    values = backup(tree)
+    rows = [_row(tree, values, node, gates) for node in sorted(tree) if actions(tree, node)]
+    chosen = sorted((r for r in rows if r["reason"] == KEPT), key=lambda r: (-r["margin"], r["node_id"]))
+    for row in chosen[gates.per_task :]:
+        row["reason"] = "enough of this task"
+    return rows
 
 
 def pairs(trees: Sequence[nx.DiGraph], gates: Gates) -> pa.Table:
@@ -109,6 +117,8 @@ def _row(tree: nx.DiGraph, values: dict[int, Value], node: int, gates: Gates) ->
         "weight": min(chosen["multiplicity"], rejected["multiplicity"]),
         "decision": f"{tree.graph['environment']}: {label(chosen['step'])} > {label(rejected['step'])}",
         "reason": KEPT,
+        "chosen_node": found.chosen,
+        "rejected_node": found.rejected,
     }
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from flywheel import artifacts
+from flywheel.corpus.catalog import Seen
+from flywheel.corpus.manifest import names
 from flywheel.preferences import storage
 from flywheel.release import history
 from flywheel.settings import Home, checked_name
@@ -65,6 +68,26 @@ def report(home: Home, id: str) -> Owners:
 def event(home: Home, of: history.Event) -> Owners:
     """The workspaces of the policies that a release was about."""
     return NOBODY.union(*(policy(home, id) for id in (of.policy_id, of.previous) if id))
+
+
+def seen(home: Home, workspaces: tuple[str, ...], *, cycle: bool = False) -> Seen:
+    """All that came of these workspaces alone, or of nobody's; `cycle`: with how long the stages took."""
+
+    def mine(there: Iterable[str], owners: Callable[[Home, str], Owners]) -> tuple[str, ...]:
+        return tuple(name for name in sorted(there) if owners(home, name) <= set(workspaces))
+
+    def folders(place: Path) -> list[str]:
+        return [path.name for path in place.glob("[!.]*") if path.is_dir()]
+
+    return Seen(
+        workspaces=workspaces,
+        corpora=mine(names(home), corpus),
+        trees=mine(folders(home.trees), trees),
+        pairs=mine(folders(home.pairs), pairs),
+        policies=mine(folders(home.policies), policy),
+        reports=mine(folders(home.reports), report),
+        cycle=cycle,
+    )
 
 
 # What a policy came of is a walk: `seen` are those that it came through.

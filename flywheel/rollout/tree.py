@@ -65,6 +65,11 @@ def steps_to(tree: nx.DiGraph, node: int) -> tuple[Step, ...]:
         node = next(iter(tree.predecessors(node)))
 
 
+def actions(tree: nx.DiGraph, node: int) -> list[int]:
+    """The children of a node that are steps, in order; a captured tree has others (`preferences.captured`)."""
+    return [child for child in sorted(tree.successors(node)) if tree.nodes[child]["step"]]
+
+
 def _grow_together(
     environment: Environment, tasks: Sequence[Task], actor: Actor, config: TreeConfig, seed: int
 ) -> list[nx.DiGraph]:

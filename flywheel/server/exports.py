@@ -16,17 +16,20 @@ from starlette.concurrency import run_in_threadpool
 
 from flywheel.corpus import reference
 from flywheel.corpus.manifest import Manifest, manifest
-from flywheel.export import choose, write
+from flywheel.corpus.query import Bounds
+from flywheel.export import choose, formats, write
 from flywheel.export.card import Card
-from flywheel.export.choose import Chosen, Split
+from flywheel.export.choose import Split
+from flywheel.export.learned import Learned
+from flywheel.export.source import Source
+from flywheel.export.stepwise import DPO, STEP_RECORD
+from flywheel.release import ownership
 from flywheel.schema import FlywheelError
 from flywheel.server.access import allowed
 from flywheel.server.describing import JSON, LINES, answers, content
 from flywheel.server.errors import Refused
 from flywheel.server.running import Running, running
-from flywheel.settings import Home
-from flywheel.views.formats import FORMATS
-from flywheel.views.graded import Format
+from flywheel.settings import Home, checked_name
 
 router = APIRouter(tags=["exports"])
 
@@ -35,21 +38,37 @@ CHUNK = 2**16
 
 
 class Asked(BaseModel, extra="forbid"):
-    """Which trajectories."""
+    """Which trajectories, or which of what trees taught."""
 
     version: Annotated[
         str | None, Query(description="A corpus version, NAME@v3; all that was captured unless given.", max_length=256)
     ] = None
+    sql: Annotated[
+        str | None, Query(description="Those whose ids a statement over the catalog gives.", max_length=4096)
+    ] = None
+    pairs: Annotated[str | None, Query(description="For trl-dpo: the key of pairs made of trees.", max_length=256)] = (
+        None
+    )
+    trees: Annotated[str | None, Query(description="For step-records: the key of rollout trees.", max_length=256)] = (
+        None
+    )
     split: Annotated[Split, Query(description="`heldout` is what evaluations ask.")] = "train"
     where: Annotated[
-        str | None, Query(description="A SQL condition on reward, task_type, n_steps, ...", max_length=4096)
+        str | None,
+        Query(description="A SQL condition on reward, task_type, n_steps, ...; on columns of pairs.", max_length=4096),
+    ] = None
+    margin: Annotated[float | None, Query(description="For trl-dpo: least gap between chances.", ge=0, le=1)] = None
+    probability: Annotated[
+        float | None, Query(description="For trl-dpo: least probability that the chosen step is better.", ge=0, le=1)
     ] = None
 
 
 class Paged(Asked):
     """Which trajectories, from where on."""
 
-    limit: Annotated[int | None, Query(description="Trajectories at most.", ge=1, le=2**31)] = None
+    limit: Annotated[
+        int | None, Query(description="Trajectories at most; tasks of trl-dpo and step-records.", ge=1, le=2**31)
+    ] = None
     cursor: Annotated[str | None, Query(description="X-Next-Cursor of the page before.", max_length=1024)] = None
 
 
@@ -63,7 +82,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ROWS = f"The rows, one JSON object a line; with `Accept: {JSON}` a page. X-Next-Cursor: where the next page begins."
-NAME = Path(description="The format.", json_schema_extra={"enum": list(FORMATS)})
+NAME = Path(description="The format.", json_schema_extra={"enum": list(formats.NAMES)})
 Here = Annotated[Running, Depends(running)]
 EXPORT = Depends(allowed("export"))
 
@@ -77,15 +96,15 @@ EXPORT = Depends(allowed("export"))
 def exports(
     request: Request, workspace: str, format: Annotated[str, NAME], here: Here, asked: Annotated[Paged, Query()]
 ) -> StreamingResponse:
-    """Trajectories as the rows of a format, in order of their ids.
+    """Trajectories as the rows of a format, in order of their ids; or of their tasks, where these are compared.
 
     Rows that are held out stay behind unless `split` asks for them. With a `limit` an answer is a page, and its
     X-Next-Cursor (and Link) lead to the next; the last page has none. Pages of a version never change. Trajectories
     that the format has no row for are counted, by reason, at the end of a page in JSON, and on the card.
     """
-    of = _format(format)
-    page, next_cursor = _page(_chosen(here.home, workspace, asked, of), asked.cursor, asked.limit)
+    page, following = _source(here.home, workspace, format, asked).page(_after(asked.cursor), asked.limit)
     headers = {}
+    next_cursor = None if following is None else base64.urlsafe_b64encode(following.encode()).decode()
     if next_cursor is not None:
         query = urlencode({**request.query_params, "cursor": next_cursor})
         headers = {
@@ -94,8 +113,8 @@ def exports(
         }
     accepted = request.headers.get("accept", "")
     if JSON in accepted and LINES not in accepted:
-        return StreamingResponse(_object(here.home, page, of, next_cursor), media_type=JSON, headers=headers)
-    made = (write.lines(rows, of) for _, rows in write.rows(here.home, page, of))
+        return StreamingResponse(_object(page, next_cursor), media_type=JSON, headers=headers)
+    made = (write.lines(made, page) for made in page.made(lambda reason, units: None))
     return StreamingResponse(_gathered(made), media_type=LINES, headers=headers)
 
 
@@ -109,23 +128,41 @@ async def card(workspace: str, format: Annotated[str, NAME], here: Here, asked: 
 
     `files` has the number of lines, the bytes and the SHA-256 of all rows as lines, which are made for it.
     """
-    of = _format(format)
     async with here.reading:
-        made = await run_in_threadpool(lambda: write.counted(here.home, _chosen(here.home, workspace, asked, of), of))
+        made = await run_in_threadpool(lambda: write.counted(_source(here.home, workspace, format, asked)))
     return Response(msgspec.json.encode(made), media_type=JSON)
 
 
-def _format(name: str) -> Format:
-    if name not in FORMATS:
-        raise Refused(404, f"there is no format {name!r}; there are: {', '.join(FORMATS)}")
-    return FORMATS[name]
+def _source(home: Home, workspace: str, format: str, asked: Asked) -> Source:
+    if format not in formats.NAMES:
+        raise Refused(404, f"there is no format {format!r}; there are: {', '.join(formats.NAMES)}")
+    if sum(one is not None for one in (asked.version, asked.sql, asked.pairs, asked.trees)) > 1:
+        raise Refused(400, "ask by one of version, sql, pairs and trees")
+    if asked.pairs is not None or asked.trees is not None:
+        return _learned(home, workspace, format, asked)
+    if asked.version is not None:
+        of = _version(home, workspace, asked.version)
+        chosen = choose.of_version(home, of, asked.split, asked.where, trained=format != "steps")
+    else:
+        ids = None
+        if asked.sql is not None:
+            ids = choose.ids(home, asked.sql, ownership.seen(home, (workspace,)), Bounds())
+        chosen = choose.of_workspace(home, workspace, asked.split, where=asked.where, ids=ids, sql=asked.sql)
+    return formats.source(home, chosen, format, gates=formats.gates(asked.margin, asked.probability))
 
 
-def _chosen(home: Home, workspace: str, asked: Asked, format: Format) -> Chosen:
-    if asked.version is None:
-        return choose.of_workspace(home, workspace, asked.split, where=asked.where)
-    of = _version(home, workspace, asked.version)
-    return choose.of_version(home, of, asked.split, asked.where, trained=format.name != "steps")
+def _learned(home: Home, workspace: str, format: str, asked: Asked) -> Learned:
+    """What trees taught that came of a workspace alone; nothing is said of others that are there."""
+    name, key = ("pairs", asked.pairs) if asked.pairs is not None else ("trees", asked.trees)
+    if format != {"pairs": DPO, "trees": STEP_RECORD}[name]:
+        raise Refused(400, f"{name} are for {DPO if name == 'pairs' else STEP_RECORD}, not for {format}")
+    if asked.split != "train" or asked.margin is not None or asked.probability is not None:
+        raise Refused(400, f"{name} are made already: leave out split, margin and probability")
+    key = checked_name(key or "", "key")
+    owners = ownership.pairs(home, key) if name == "pairs" else ownership.trees(home, key)
+    if not owners <= {workspace}:
+        raise Refused(404, f"workspace {workspace!r} has no {name} {key!r}")
+    return Learned(home, format, key, asked.where)
 
 
 def _version(home: Home, workspace: str, version: str) -> Manifest:
@@ -140,21 +177,14 @@ def _version(home: Home, workspace: str, version: str) -> Manifest:
     return of
 
 
-def _page(chosen: Chosen, cursor: str | None, limit: int | None) -> tuple[Chosen, str | None]:
-    """What goes into an answer, and the cursor of the next: the id that it begins behind."""
+def _after(cursor: str | None) -> str | None:
     try:
-        after = None if cursor is None else base64.b64decode(cursor, b"-_", validate=True).decode()
+        return None if cursor is None else base64.b64decode(cursor, b"-_", validate=True).decode()
     except ValueError as error:
         raise Refused(400, "this is no cursor: send back what X-Next-Cursor was, or leave it out") from error
-    rest = chosen.page(after, None)
-    page = rest.page(None, limit)
-    if page.keys.num_rows == rest.keys.num_rows:
-        return page, None
-    last = page.keys["trajectory_id"][page.keys.num_rows - 1].as_py()
-    return page, base64.urlsafe_b64encode(last.encode()).decode()
 
 
-def _object(home: Home, chosen: Chosen, of: Format, next_cursor: str | None) -> Iterator[bytes]:
+def _object(source: Source, next_cursor: str | None) -> Iterator[bytes]:
     """A `Page`: what was left out is known when the last row is made."""
     left_out: Counter[str] = Counter()
     written = 0
@@ -163,10 +193,10 @@ def _object(home: Home, chosen: Chosen, of: Format, next_cursor: str | None) -> 
         nonlocal written
         between = b""
         yield b'{"rows":['
-        for _, rows in write.rows(home, chosen, of, tell=lambda reason: left_out.update([reason])):
-            written += 1
-            if rows:  # an episode without steps has none in `steps`
-                yield between + msgspec.json.encode(rows)[1:-1]
+        for made in source.made(lambda reason, units: left_out.update({reason: units})):
+            written += made.written
+            if made.rows:  # an episode without steps has none in `steps`
+                yield between + msgspec.json.encode(made.rows)[1:-1]
                 between = b","
         yield b"]"
 

@@ -85,8 +85,8 @@ MORE: list[tuple[str, Role, list[str]]] = [
     ("train sft", "admin", [f"{W}@v1", "--base", "sft-{w}"]),
     ("export", "export", ["steps", "--workspace", "{ws}", "--to", "{folder}"]),
     ("export", "export", ["hermes", "--workspace", "{ws}", "--sql", "SELECT id FROM trajectories", "--to", "{folder}"]),
-    ("export", "export", ["trl-dpo", "sft-{w}-trees-gates", "--to", "{folder}"]),
-    ("export", "export", ["step-records", "sft-{w}-trees", "--to", "{folder}"]),
+    ("export", "export", ["trl-dpo", "--pairs", "sft-{w}-trees-gates", "--to", "{folder}"]),
+    ("export", "export", ["step-records", "--trees", "sft-{w}-trees", "--to", "{folder}"]),
 ]
 ALL_CALLS = [*((command, role, arguments) for command, (role, arguments) in CALLS.items()), *MORE]
 # Those that show of many workspaces what one may see, or need all of them.

@@ -84,9 +84,19 @@ def test_a_budget_of_tokens(desk, tmp_path):
 
 
 def test_pairs(desk):
-    assert said("trl-dpo", "p")["card"]["written"] == 3
+    assert said("trl-dpo", "--pairs", "p")["card"]["written"] == 3
     with pytest.raises(FlywheelError, match="there are no pairs"):
-        run("trl-dpo", "q")
+        run("trl-dpo", "--pairs", "q")
+
+
+def test_the_tries_of_each_task(desk):
+    card = said("trl-dpo", "desk@v1")["card"]
+    assert card["left_out"]["no other try of the task did anything else"] == len(KEPT)
+    assert card["looked_at"] == manifest(desk, "desk").rows
+    card = said("step-records", "--workspace", "support", "--to", "records", "--parquet")["card"]
+    assert (card["written"], card["files"][0]["name"]) == (len(TRAIN), "train.parquet")
+    card = said("trl-dpo", "--workspace", "support", "--margin", "0.5", "--to", "dpo")["card"]
+    assert card["made_of"]["gates"]["margin"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -94,15 +104,20 @@ def test_pairs(desk):
     [
         (["nonsense", "desk@v1"], "there is no format 'nonsense'"),
         (["openai"], "name a corpus version"),
-        (["openai", "desk", "--workspace", "support"], "or else --workspace"),
+        (["openai", "desk", "--workspace", "support"], "or --workspace NAME"),
         (["openai", "desk", "--sql", "SELECT 1"], "alone or with --sql"),
         (["openai", "desk", "--tokenizer", "x"], "are for --max-tokens"),
         (["openai", "desk", "--split", "all"], "there is no split 'all'"),
         (["openai", "desk", "--parquet"], "openai is JSON Lines"),
-        (["trl-dpo"], "name the key of pairs"),
-        (["trl-dpo", "p", "--max-tokens", "9"], "trl-dpo comes of trees"),
-        (["step-records", "t", "--split", "heldout"], "name the key of trees"),
-        (["trl-dpo", "p", "--parquet"], "trl-dpo is JSON Lines"),
+        (["trl-dpo"], "name a corpus version .*, or --pairs KEY"),
+        (["trl-dpo", "desk", "--pairs", "p"], "name a corpus version"),
+        (["trl-dpo", "--pairs", "p", "--max-tokens", "9"], "leave out --max-tokens"),
+        (["trl-dpo", "desk", "--max-tokens", "9"], "trl-dpo compares whole ones"),
+        (["step-records", "--trees", "t", "--split", "heldout"], "leave out --split"),
+        (["step-records", "desk", "--margin", "0.5"], "are for trl-dpo"),
+        (["step-records", "--pairs", "p"], "--pairs is for trl-dpo, not for step-records"),
+        (["openai", "--trees", "t"], "--trees is for step-records, not for openai"),
+        (["trl-dpo", "--pairs", "p", "--parquet"], "trl-dpo is JSON Lines"),
     ],
 )
 def test_what_cannot_be_says_why(arguments, told):

@@ -103,11 +103,11 @@ def test_a_late_outcome_changes_a_workspace_and_no_version(desk: Home):
 
 def test_pages_are_parts_in_order(desk: Home):
     chosen = choose.of_version(desk, manifest(desk, "desk"))
-    first = chosen.page(None, 2)
+    first = chosen.page(None, 2)[0]
     assert ids(first) == KEPT[:2]
-    assert ids(chosen.page(KEPT[1], 3)) == KEPT[2:5]
-    assert [given.trajectory.id for given in choose.graded(desk, chosen.page(KEPT[1], 3))] == KEPT[2:5]
-    [given] = choose.graded(desk, first.page(None, 1))
+    assert ids(chosen.page(KEPT[1], 3)[0]) == KEPT[2:5]
+    assert [given.trajectory.id for given in choose.graded(desk, chosen.page(KEPT[1], 3)[0])] == KEPT[2:5]
+    [given] = choose.graded(desk, first.page(None, 1)[0])
     assert (given.trajectory, given.reward, given.success) == (trajectory(int(KEPT[0][1:])), 1.0, True)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from flywheel.export import choose, learned, write
+from flywheel.export import choose, formats, write
+from flywheel.export.learned import Learned
+from flywheel.export.trajectories import Trajectories
 from flywheel.preferences import storage
 from flywheel.preferences.gates import Gates
 from flywheel.preferences.pairs import branches
@@ -53,10 +55,24 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     written(home, rows, [verdict(n, float(n % 2), "reward") for n in range(8)])
     chosen = choose.of_workspace(home, "support")
     for name in FORMATS:
-        write.trajectories(home, chosen, name, root / name, packed=name == "sharegpt")
+        write.files(Trajectories(home, chosen, FORMATS[name]), root / name, packed=name == "sharegpt")
     storage.save(home.pairs / "p", branches(boxes(), Gates(decision_share=1.0)), Gates())
-    learned.pairs(home, "p", root / "trl-dpo")
+    write.files(Learned(home, "trl-dpo", "p"), root / "trl-dpo")
+    write.files(formats.source(_tries(root), choose.of_workspace(_tries(root), "support"), "trl-dpo"), root / "tries")
     return root
+
+
+def _tries(root: Path) -> Home:
+    """Two tries of each of four tasks, one of which succeeded."""
+    home = Home(root / "tried")
+    if not home.root.exists():
+        rows = [msgspec.structs.replace(trajectory(n), task_group="g-train", tools=json.dumps(TOOLS)) for n in range(8)]
+        for n in range(4):
+            other = msgspec.structs.replace(rows[n + 4], task_id=rows[n].task_id)
+            steps = (*rows[n].steps[:4], msgspec.structs.replace(rows[n].steps[4], content="I may not."))
+            rows[n + 4] = msgspec.structs.replace(other, steps=steps)
+        written(home, rows, [verdict(n, float(n < 4), "reward") for n in range(8)])
+    return home
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +197,15 @@ def test_one_step_of_each_trl_trainer(exports: Path, words: Any, model: str, tmp
             model=model,
             processing_class=words,
             train_dataset=rows("trl-dpo"),
+            args=DPOConfig(**arguments(tmp_path)),
+        )
+    )
+    assert len(rows("tries")) == 4
+    stepped(
+        DPOTrainer(
+            model=model,
+            processing_class=words,
+            train_dataset=rows("tries"),
             args=DPOConfig(**arguments(tmp_path)),
         )
     )

@@ -12,8 +12,10 @@ from flywheel import artifacts
 from flywheel.capture.importers import importer_of
 from flywheel.corpus.manifest import manifest
 from flywheel.corpus.snapshot import snapshot
-from flywheel.export import choose, learned, write
+from flywheel.export import choose, write
 from flywheel.export.budget import budget
+from flywheel.export.learned import Learned
+from flywheel.export.trajectories import Trajectories
 from flywheel.preferences import storage
 from flywheel.preferences.gates import Gates
 from flywheel.preferences.pairs import branches
@@ -40,10 +42,13 @@ def lines(path: Path) -> list[dict]:
 def test_the_same_export_again_is_the_same_bytes(name: str, packed: bool, desk: Home, tmp_path: Path):
     chosen = choose.of_version(desk, manifest(desk, "desk"))
     told: list[tuple[int, int]] = []
-    card = write.trajectories(
-        desk, chosen, name, tmp_path / "a", packed=packed, progress=lambda *done: told.append(done)
+    card = write.files(
+        Trajectories(desk, chosen, FORMATS[name]),
+        tmp_path / "a",
+        packed=packed,
+        progress=lambda *done: told.append(done),
     )
-    write.trajectories(desk, chosen, name, tmp_path / "b", packed=packed)
+    write.files(Trajectories(desk, chosen, FORMATS[name]), tmp_path / "b", packed=packed)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert files == sorted(["card.json", "README.md", *(file.name for file in card.files)])
     for file in files:
@@ -59,7 +64,7 @@ def test_the_same_export_again_is_the_same_bytes(name: str, packed: bool, desk: 
 def test_held_out_rows_are_in_none(desk: Home, tmp_path: Path):
     chosen = choose.of_workspace(desk, "support")
     for name in FORMATS:
-        write.trajectories(desk, chosen, name, tmp_path / name)
+        write.files(Trajectories(desk, chosen, FORMATS[name]), tmp_path / name)
     text = b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))
     assert all(f'"{id}"'.encode() in text for id in TRAIN)
     assert not any(f'"{id}"'.encode() in text for id in HELD)
@@ -67,8 +72,8 @@ def test_held_out_rows_are_in_none(desk: Home, tmp_path: Path):
 
 def test_steps_and_what_they_share_are_the_record(desk: Home, tmp_path: Path):
     chosen = choose.of_workspace(desk, "support")
-    write.trajectories(desk, chosen, "steps", tmp_path / "json")
-    write.trajectories(desk, chosen, "steps", tmp_path / "parquet", columns=True)
+    write.files(Trajectories(desk, chosen, FORMATS["steps"]), tmp_path / "json")
+    write.files(Trajectories(desk, chosen, FORMATS["steps"]), tmp_path / "parquet", columns=True)
     in_json = [lines(tmp_path / "json" / f"{name}.jsonl") for name in ("trajectories", "steps")]
     in_parquet = [pq.read_table(tmp_path / "parquet" / f"{n}.parquet").to_pylist() for n in ("trajectories", "steps")]
     expected = [trajectory(int(id[1:])) for id in TRAIN]
@@ -76,7 +81,7 @@ def test_steps_and_what_they_share_are_the_record(desk: Home, tmp_path: Path):
         assert [together(row, [s for s in steps if s["trajectory_id"] == row["id"]]) for row in shared] == expected
         assert [row["reward"] for row in shared] == [float(id not in ("t003", "t007")) for id in TRAIN]
     with pytest.raises(FlywheelError, match="openai is JSON Lines"):
-        write.trajectories(desk, chosen, "openai", tmp_path / "x", columns=True)
+        write.files(Trajectories(desk, chosen, FORMATS["openai"]), tmp_path / "x", columns=True)
 
 
 def test_hermes_success_and_failure_stand_apart(home: Home, tmp_path: Path):
@@ -84,7 +89,7 @@ def test_hermes_success_and_failure_stand_apart(home: Home, tmp_path: Path):
     rows = [msgspec.structs.replace(trajectory(n), end_state=end, task_group="g-train") for n, end in ends.items()]
     written(home, rows, [verdict(n, 1.0) for n in ends])
     chosen = choose.of_workspace(home, "support")
-    write.trajectories(home, chosen, "hermes", tmp_path / "h", packed=True)
+    write.files(Trajectories(home, chosen, FORMATS["hermes"]), tmp_path / "h", packed=True)
     completed, failed = (lines(tmp_path / "h" / f"{n}.jsonl.gz") for n in ("trajectory_samples", "failed_trajectories"))
     assert [(row["metadata"]["trajectory_id"], row["completed"], row["partial"]) for row in [*completed, *failed]] == [
         ("t000", True, False),
@@ -102,7 +107,7 @@ def test_hermes_success_and_failure_stand_apart(home: Home, tmp_path: Path):
     )
     assert completed[0]["conversations"][4]["value"] == "<think>\n</think>\nYour refund 0 is done."
     # Where one of both is empty, the page leads to the other alone.
-    write.trajectories(home, chosen.page(None, 1), "hermes", tmp_path / "one", packed=True)
+    write.files(Trajectories(home, chosen.page(None, 1)[0], FORMATS["hermes"]), tmp_path / "one", packed=True)
     assert lines(tmp_path / "one" / "failed_trajectories.jsonl.gz") == []
     assert "path: failed" not in (tmp_path / "one" / "README.md").read_text()
     # One line as Python prints it, keys in the order of the runner.
@@ -119,7 +124,7 @@ def test_rows_that_a_format_has_no_place_for_are_counted(home: Home, tmp_path: P
     chosen = choose.of_workspace(home, "support")
 
     def left_out(name: str) -> dict[str, int]:
-        return write.trajectories(home, chosen, name, tmp_path / name).left_out
+        return write.files(Trajectories(home, chosen, FORMATS[name]), tmp_path / name).left_out
 
     assert left_out("trl-sft") == left_out("openai") == {"the assistant says nothing": 1}
     assert left_out("trl-kto") == {"no verdict": 3}
@@ -140,7 +145,7 @@ def test_long_ones_are_brought_to_a_budget_and_the_card_says_so(desk: Home, tmp_
     ]
     written(desk, long, [])
     chosen = choose.of_workspace(desk, "support")
-    card = write.trajectories(desk, chosen, "trl-sft", tmp_path / "x", budget=budget(300))
+    card = write.files(Trajectories(desk, chosen, FORMATS["trl-sft"], budget(300)), tmp_path / "x")
     assert card.compressed == {"with a marker": 2}
     assert card.budget == {"max_tokens": 300, "counted_by": "characters / 4", "summarised_by": "a marker"}
     rows = {row["id"]: row for row in lines(tmp_path / "x" / "train.jsonl")}
@@ -152,7 +157,7 @@ def test_long_ones_are_brought_to_a_budget_and_the_card_says_so(desk: Home, tmp_
     assert len(marked["step_sha256"]) == marked["end"] - marked["first"]
     assert "compression" not in rows[TRAIN[0]]
     summarised = budget(600, summariser="flywheel_tests.export.test_write:summary")
-    card = write.trajectories(desk, chosen, "hermes", tmp_path / "y", budget=summarised)
+    card = write.files(Trajectories(desk, chosen, FORMATS["hermes"], summarised), tmp_path / "y")
     assert card.compressed == {"with a summary": 2}
     with pytest.raises(FlywheelError, match="there is no summariser"):
         budget(300, summariser="nowhere:nothing")
@@ -166,7 +171,7 @@ def test_pairs_and_step_records(home: Home, tmp_path: Path):
     trees = boxes()
     storage.save(home.pairs / "p", branches(trees, Gates(decision_share=1.0)), Gates())
     forests.save(home.trees / "t", trees, Gates())
-    card = learned.pairs(home, "p", tmp_path / "dpo", where="decision LIKE '%look%'")
+    card = write.files(Learned(home, "trl-dpo", "p", "decision LIKE '%look%'"), tmp_path / "dpo")
     assert (card.looked_at, card.written, card.left_out) == (3, 1, {"the condition": 2})
     [row] = lines(tmp_path / "dpo" / "train.jsonl")
     assert [message["role"] for message in row["prompt"]] == ["system", "user"]
@@ -174,10 +179,10 @@ def test_pairs_and_step_records(home: Home, tmp_path: Path):
     assert row["rejected"][0]["tool_calls"][0]["function"]["name"] == "push"
     assert [tool["function"]["name"] for tool in json.loads(row["tools"])] == ["look", "push"]
     with pytest.raises(FlywheelError, match="the condition 'nonsense' cannot be read"):
-        learned.pairs(home, "p", tmp_path / "dpo", where="nonsense")
+        Learned(home, "trl-dpo", "p", "nonsense")
 
-    card = learned.records(home, "t", tmp_path / "steps", columns=True)
-    assert learned.records(home, "t", tmp_path / "lines").written == card.written
+    card = write.files(Learned(home, "step-records", "t"), tmp_path / "steps", columns=True)
+    assert write.files(Learned(home, "step-records", "t"), tmp_path / "lines").written == card.written
     in_parquet = pq.read_table(tmp_path / "steps" / "train.parquet").to_pylist()
     in_json = lines(tmp_path / "lines" / "train.jsonl")
     assert [row | {k: json.loads(row[k]) for k in ("prompt", "response")} for row in in_parquet] == in_json
@@ -191,24 +196,24 @@ def test_nothing_is_left_where_it_fails_and_no_other_folder_is_touched(desk: Hom
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")
     with pytest.raises(FlywheelError, match="is no export: name another folder"):
-        write.trajectories(desk, chosen, "openai", mine)
+        write.files(Trajectories(desk, chosen, FORMATS["openai"]), mine)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write.trajectories(desk, chosen, "openai", tmp_path / "new", progress=stop)
+        write.files(Trajectories(desk, chosen, FORMATS["openai"]), tmp_path / "new", progress=stop)
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == ["mine"]
     assert (mine / "thesis.txt").read_text() == "precious"
-    write.trajectories(desk, chosen, "openai", tmp_path / "new")
-    write.trajectories(desk, chosen, "sharegpt", tmp_path / "new")
+    write.files(Trajectories(desk, chosen, FORMATS["openai"]), tmp_path / "new")
+    write.files(Trajectories(desk, chosen, FORMATS["sharegpt"]), tmp_path / "new")
     assert (tmp_path / "new" / "train.jsonl").read_bytes().startswith(b'{"conversations"')
 
 
 def test_the_page_of_a_version(week: Home, tmp_path: Path):
     snapshot(week, "desk", SPEC, MONDAY)
     chosen = choose.of_version(week, manifest(week, "desk"))
-    write.trajectories(week, chosen, "axolotl", tmp_path / "x", license="mit")
+    write.files(Trajectories(week, chosen, FORMATS["axolotl"]), tmp_path / "x", license="mit")
     page = (tmp_path / "x" / "README.md").read_text()
     for part in (
         "license: mit\n",
