@@ -186,8 +186,8 @@ def missing(workspace: str) -> Denied:
     """What is said where no token was given, of a workspace that is guarded or not there."""
     return Denied(
         "missing",
-        f"workspace {workspace!r} cannot be used without a token: set FLYWHEEL_TOKEN, or send it as Authorization: "
-        "Bearer fw_...; an admin of the workspace makes one with: flywheel token create",
+        f"workspace {workspace!r} cannot be used without a token, if it is there at all: set FLYWHEEL_TOKEN, or send "
+        "it as Authorization: Bearer fw_...; an admin of the workspace makes one with: flywheel token create",
         "no token",
     )
 

@@ -146,7 +146,9 @@ def _admitted(
         if grant.id:
             raise
     if not there:
-        raise HTTPException(404, f"there is no workspace {workspace!r}")
+        raise HTTPException(
+            404, f"there is no workspace {workspace!r}; create it with: flywheel workspace create {workspace}"
+        )
     return grant
 
 
@@ -154,7 +156,9 @@ def _grant(
     server: Running, headers: Headers, workspace: str, role: Role, token: str | None, there: bool, now: datetime
 ) -> Grant:
     local = _from_here(server.config.host, headers)
-    if local is None and there and not access.guarded(server.home, workspace):
+    # Where nobody guards anything nothing is hidden, and who mistook a workspace's name is told that.
+    unguarded = [workspace] if there else [workspace, *workspaces.names(server.home)]
+    if local is None and not any(access.guarded(server.home, name) for name in unguarded):
         return access.anyone(HERE, workspace)
     # What is said does not tell apart a workspace that is guarded and one that is not there.
     if token is None and local is not None:

@@ -16,6 +16,10 @@ from flywheel.capture.journals.journal import Full
 from flywheel.schema import FlywheelError
 
 FULL_S = 30  # seconds after which somebody may have made room
+NO_ROUTE = (
+    "there is nothing at this path: base URLs begin with /w/WORKSPACE, as `flywheel serve` prints them, and "
+    "/openapi.json describes every route"
+)
 
 
 class Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,7 +89,9 @@ def refused(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         return answer(400, "; ".join(_told(e) for e in error.errors()), id)
     if isinstance(error, HTTPException):
-        made = answer(error.status_code, str(error.detail), id)
+        # Without a detail of ours, it is of the router.
+        routed = (error.status_code, error.detail) == (404, HTTPStatus.NOT_FOUND.phrase)
+        made = answer(error.status_code, NO_ROUTE if routed else str(error.detail), id)
         made.headers.update(error.headers or {})
         return made
     if isinstance(error, Denied):

@@ -53,6 +53,19 @@ def said(answer) -> str:
     return json.dumps({**answer.json()["error"], "request_id": ""})
 
 
+def test_a_mistaken_name_is_told_as_that_where_nothing_is_guarded(home: Home):
+    workspaces.create(home, "open")
+    client = served(home)
+    answer = client.get("/tried/opne/x")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == (
+        "there is no workspace 'opne'; create it with: flywheel workspace create opne"
+    )
+    assert client.get("/tried/opne/x", headers={"Host": "evil.example"}).status_code == 401
+    tokens.issue(home, "open", ["admin"], name="ada")  # from now on it says no more than of a guarded one
+    assert client.get("/tried/opne/x").status_code == 401
+
+
 def test_a_token_is_taken_from_either_header(places):
     token, grant = tokens.issue(places, "guarded", ["read"], name="bob")
     client = served(places)

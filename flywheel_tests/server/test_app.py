@@ -35,6 +35,17 @@ def test_an_error_has_one_shape(live: Live, desk: Home, method: str, path: str, 
     assert answer.json()["error"]["type"] == type
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/w/desk", "/w/desk/chat/completions", "/api/v1/workspaces/desk/trajectory"]
+)
+def test_a_path_that_is_none_is_answered_with_where_they_are(live: Live, desk: Home, path: str) -> None:
+    answer = httpx.get(live(desk) + path)
+
+    assert answer.status_code == 404
+    assert "base URLs begin with /w/WORKSPACE" in answer.json()["error"]["message"]
+    assert "/openapi.json" in answer.json()["error"]["message"]
+
+
 def test_the_description_names_the_errors_of_every_route(desk: Home) -> None:
     described = create_app(desk).openapi()
 
