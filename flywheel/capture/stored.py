@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import msgspec
 import pyarrow as pa
 
 from flywheel import artifacts, warehouse
+from flywheel.capture.cursors import Place
 from flywheel.capture.erasing.traces import KEY
-from flywheel.schema import OUTCOMES, EndState, FlywheelError, Trajectory, arrival_day, trajectory_of
+from flywheel.schema import OUTCOMES, EndState, Trajectory, arrival_day, trajectory_of
 from flywheel.settings import Home
 
 AT_ONCE = 1000  # rows that are in memory at a time
@@ -77,30 +77,13 @@ PLACES = pa.schema(
 )
 
 
-def cursor(places: pa.Table) -> str:
-    """The last of some places, as a name under which the next page is asked for."""
-    last = places.slice(places.num_rows - 1).to_pylist()[0]
-    return base64.urlsafe_b64encode(msgspec.json.encode((last["arrived_at"], last["key"]))).decode()
+def last(places: pa.Table) -> Place:
+    """The last of some places."""
+    [row] = places.slice(places.num_rows - 1).to_pylist()
+    return row["arrived_at"], row["key"]
 
 
-def after(cursor: str | None) -> tuple[datetime, str] | None:
-    """Where a page begins.
-
-    Raises:
-        FlywheelError: when that is no cursor.
-    """
-    if cursor is None:
-        return None
-    try:
-        found = msgspec.json.decode(base64.urlsafe_b64decode(cursor.encode()), type=tuple[datetime, str])
-        return found[0].astimezone(UTC), found[1]
-    except (ValueError, OverflowError, msgspec.MsgspecError) as error:
-        raise FlywheelError("this is no cursor: send back what `next` was, or leave it out to begin anew") from error
-
-
-def trajectories(
-    home: Home, workspace: str, asked: Filter, start: tuple[datetime, str] | None, limit: int | None = None
-) -> pa.Table:
+def trajectories(home: Home, workspace: str, asked: Filter, start: Place | None, limit: int | None = None) -> pa.Table:
     """Places of the trajectories that are asked for, oldest first, behind where a page begins."""
     where, params = ["true"], {}
     for name in ("task_type", "agent", "model", "end_state"):
@@ -131,9 +114,7 @@ def one(home: Home, workspace: str, id: str) -> Trajectory | None:
     return next((found[0] for found in whole(places)), None)
 
 
-def quarantine(
-    home: Home, workspace: str, since: datetime | None, start: tuple[datetime, str] | None, limit: int | None
-) -> pa.Table:
+def quarantine(home: Home, workspace: str, since: datetime | None, start: Place | None, limit: int | None) -> pa.Table:
     """Places of the inputs that were set aside, oldest first, behind where a page begins."""
     return _places(home.quarantine, workspace, f"md5({KEY})", ["true"], {}, since, None, start, limit)
 
@@ -158,7 +139,7 @@ def _places(
     params: dict[str, Any],
     since: datetime | None,
     until: datetime | None,
-    start: tuple[datetime, str] | None,
+    start: Place | None,
     limit: int | None,
 ) -> pa.Table:
     if since is not None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
 from flywheel import warehouse
-from flywheel.capture import stored
-from flywheel.schema import OUTCOMES, FlywheelError
+from flywheel.capture import cursors, stored
+from flywheel.schema import OUTCOMES
 from flywheel.settings import Home
 
 LARGEST = 1_000  # rows of a page
+FIRST = datetime.min.replace(year=1900, tzinfo=UTC), ""  # before every row
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ def page(
     Raises:
         FlywheelError: when the cursor is none that a page gave.
     """
-    at, id = _after(cursor)
+    at, id = cursors.decoded(cursor) or FIRST
     if since and since > at:
         at, id = since, "\x7f"
     closed = stored.through(home, workspace)  # before the rows are read: none comes in between
@@ -80,22 +80,5 @@ def page(
             .to_pylist()
         )
     found = [msgspec.convert(row, Stored) for row in rows[:limit]]
-    more = found and len(rows) > limit
-    return Page(outcomes=found, next=_cursor(rows[limit - 1]) if more else None, closed_through=closed)
-
-
-def _cursor(row: dict[str, Any]) -> str:
-    return f"{row['arrived_at'].astimezone(UTC).isoformat()}_{row['id']}"
-
-
-def _after(cursor: str | None) -> tuple[datetime, str]:
-    if cursor is None:
-        return datetime.min.replace(year=1900, tzinfo=UTC), ""
-    at, _, id = cursor.partition("_")
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        moment = None
-    if not id or moment is None or moment.tzinfo is None:
-        raise FlywheelError("this cursor is none that a page gave; leave it out to begin anew")
-    return moment, id
+    after = (found[-1].arrived_at, found[-1].id) if len(rows) > limit else None
+    return Page(outcomes=found, next=cursors.encoded(after) if after else None, closed_through=closed)

@@ -11,7 +11,19 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from flywheel.schema import FlywheelError
-from flywheel.server import capture, describing, errors, exports, gateway, github, health, otlp, outcomes, reading
+from flywheel.server import (
+    capture,
+    corpora,
+    describing,
+    errors,
+    exports,
+    gateway,
+    github,
+    health,
+    otlp,
+    outcomes,
+    reading,
+)
 from flywheel.server.config import Config
 from flywheel.server.limits import Limits
 from flywheel.server.outermost import Outermost
@@ -19,7 +31,7 @@ from flywheel.server.running import Running
 from flywheel.server.settling import keep_settling, settle_all
 from flywheel.settings import Home
 
-ROUTERS = (health, capture, outcomes, reading, github, exports, otlp, gateway)
+ROUTERS = (health, capture, outcomes, reading, corpora, github, exports, otlp, gateway)
 
 
 def create_app(home: Home, config: Config | None = None) -> FastAPI:

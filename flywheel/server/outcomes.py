@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -58,7 +59,8 @@ async def tell(
     """
     lines = records.are_lines(request)
     body = await request.body()
-    heard, rejected = await asyncio.to_thread(_read, here, workspace, body, lines)
+    async with here.taking:
+        heard, rejected = await asyncio.to_thread(_read, here, workspace, body, lines)
     aside = await asyncio.to_thread(ledger.refused, here.home, workspace, posted.SOURCE, rejected, here.clock())
     if events := [*(Told(one.outcome) for one in heard), *map(SetAside, aside)]:
         await here.writer(workspace).write(events)
@@ -80,16 +82,8 @@ async def listed(
 ) -> Response:
     """The outcomes that are stored, in the order in which they arrived. What was told a moment ago is stored soon."""
     after = moment(since) if since else None
-    page = await asyncio.to_thread(
-        paging.page,
-        here.home,
-        workspace,
-        trajectory=trajectory,
-        signal=signal,
-        since=after,
-        cursor=cursor,
-        limit=limit,
-    )
+    asked = {"trajectory": trajectory, "signal": signal, "since": after, "cursor": cursor, "limit": limit}
+    page = await here.read(partial(paging.page, here.home, workspace, **asked))
     return Response(msgspec.json.encode(page), media_type=JSON)
 
 

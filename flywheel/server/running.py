@@ -7,27 +7,27 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from datetime import datetime
+from typing import TYPE_CHECKING, Self, TypeVar
 
+import duckdb
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 
 from flywheel.capture.journals.writer import Writer
+from flywheel.capture.recorders.recorder import utc_now
 from flywheel.server.config import Config
+from flywheel.server.errors import Refused
 from flywheel.settings import Home
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+Found = TypeVar("Found")
 
 READERS = 4  # questions to the tables at a time: each uses all processors
 TAKERS = 2  # bodies that are parsed at a time: what one becomes in memory can be many times its size
 LAST_S = 5.0  # for what was broken off
-
-
-def utc_now() -> datetime:
-    """The time, in UTC."""
-    return datetime.now(UTC)
 
 
 class Running:
@@ -52,6 +52,18 @@ class Running:
             if workspace not in self._writers:
                 self._writers[workspace] = Writer(self.home, workspace)
             return self._writers[workspace]
+
+    async def read(self, ask: Callable[[], Found]) -> Found:
+        """What the tables answer, asked in a thread.
+
+        Raises:
+            Refused: when files are gone that were there just now: an erasure writes them anew.
+        """
+        async with self.reading:
+            try:
+                return await run_in_threadpool(ask)
+            except duckdb.IOException as error:
+                raise Refused(503, "rows are being erased just now", retry_after_s=5) from error
 
     async def __aenter__(self) -> Self:
         from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector

@@ -86,6 +86,19 @@ def test_the_ledger_is_read_page_by_page(live: Live, desk: Home) -> None:
         assert httpx.get(url, params=wrong).status_code == 400
 
 
+def test_a_page_whose_files_are_erased_just_now_is_asked_for_again(
+    live: Live, desk: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = live(desk) + PATH
+    httpx.post(url, json=ONE)
+    ledger(desk)
+    [file] = warehouse.files(desk.outcomes, "desk")
+    gone = f"read_parquet('{file.with_name('gone.parquet')}')"
+    monkeypatch.setattr(warehouse, "scan_sql", lambda *_: gone)
+    answer = httpx.get(url)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+
+
 def test_each_way_asks_for_its_role(live: Live, desk: Home) -> None:
     admin, _ = access.issue(desk, "desk", ["admin"], name="admin")
     capture, _ = access.issue(desk, "desk", ["capture"], name="agent")
