@@ -98,15 +98,28 @@ def test_its_commands_run_in_the_order_in_which_they_stand(tmp_path: Path) -> No
         assert done.stdout or done.stderr, line
 
 
+def assert_command(text: str, where: str) -> None:
+    """What follows `flywheel` in a text begins with a command's words."""
+    words = tuple(text.split())
+    assert words[:1] in COMMANDS, f"{where}: flywheel {text}"
+    if words[:1] not in LEAVES and len(words) > 1:
+        assert words[:2] in COMMANDS, f"{where}: flywheel {text}"
+
+
 def test_the_commands_that_pages_name_exist() -> None:
     for page in PAGES:
         named = re.findall(r"`flywheel ([a-z][a-z ]*)", page.read_text())
         named += [line.removeprefix("flywheel ") for line in lines(page) if line.startswith("flywheel ")]
         for text in named:
-            words = tuple(text.split())
-            assert words[:1] in COMMANDS, f"{page.name}: flywheel {text}"
-            if words[:1] not in LEAVES and len(words) > 1:
-                assert words[:2] in COMMANDS, f"{page.name}: flywheel {text}"
+            assert_command(text, page.name)
+
+
+def test_the_commands_that_messages_name_exist() -> None:
+    for module in sorted((ROOT / "flywheel").rglob("*.py")):
+        for text in re.findall(
+            r"(?:`|\bwith: |\bby: |Example: )flywheel ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", module.read_text()
+        ):
+            assert_command(text, str(module.relative_to(ROOT)))
 
 
 def test_the_queries_that_pages_give_can_be_asked(home: Home) -> None:

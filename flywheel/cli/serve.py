@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -12,6 +13,9 @@ import typer
 from flywheel.cli import app
 from flywheel.cli.output import Json, emit, say
 from flywheel.settings import home
+
+if TYPE_CHECKING:
+    from flywheel.server.config import Config
 
 
 @app.command()
@@ -40,12 +44,12 @@ def serve(
     """
     from flywheel.capture import workspaces
     from flywheel.server import logs
-    from flywheel.server.config import Config, load
+    from flywheel.server.config import Config, checked, load
     from flywheel.server.serving import serve as serving
 
     settings = load(config) if config else Config()
     given = {"host": host, "port": port, "openai": openai, "anthropic": anthropic, "champion": champion or None}
-    settings = msgspec.structs.replace(settings, **{k: v for k, v in given.items() if v is not None})
+    settings = checked(msgspec.structs.replace(settings, **{k: v for k, v in given.items() if v is not None}))
     folder = home()
     logs.configure(json=log_json)
 
@@ -58,6 +62,7 @@ def serve(
         say(f"serving {folder.root} at {url}; Ctrl-C ends it")
         for of in bases or [_bases(url, "WORKSPACE")]:
             say("\n".join([f"  {of['workspace']}", *(f"    {k:<29}{v}" for k, v in of.items() if k != "workspace")]))
+        say(f"calls of models go on to {_shown(settings)}")
         if not bases:
             say("there is no workspace yet; create one with: flywheel workspace create NAME")
 
@@ -67,6 +72,13 @@ def serve(
             began(url)
 
     serving(folder, settings, tell)
+
+
+def _shown(settings: Config) -> str:
+    """Where calls are passed on to, without what may be a password."""
+    urls = [urlsplit(url) for url in (settings.openai, settings.anthropic)]
+    openai, anthropic = (url._replace(netloc=url.netloc.rpartition("@")[2], query="").geturl() for url in urls)
+    return f"{'the champion' if settings.champion else openai} and {anthropic}"
 
 
 def _bases(url: str, workspace: str) -> dict[str, Any]:

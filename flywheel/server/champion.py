@@ -104,7 +104,7 @@ class Champion:
         event = registry.champion(self._home)
         if event is None:
             raise FlywheelError(
-                "there is no champion yet: flywheel turn makes one, or serve another model with --openai"
+                "there is no champion yet: `flywheel demo` makes one, or serve another model with --openai"
             )
         if self._loaded is None or self._loaded[0] != event:
             policy = registry.verify(self._home, event)

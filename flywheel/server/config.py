@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -55,6 +56,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     concurrent_each: int = 256
     held_bytes: int = 2**30
     write_s: float = 60.0
+
+
+def checked(config: Config) -> Config:
+    """The settings, when calls can be passed on with them.
+
+    Raises:
+        FlywheelError: for an upstream that is no URL.
+    """
+    for name, example in (("openai", "http://127.0.0.1:8000/v1"), ("anthropic", "https://api.anthropic.com")):
+        url = getattr(config, name)
+        try:
+            parts = urlsplit(url)
+            there = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            there = False
+        if not there:
+            raise FlywheelError(f"{name} is {url!r}, which is no server's base URL; write it as {example}")
+    return config
 
 
 def load(path: Path) -> Config:

@@ -16,12 +16,14 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from flywheel.capture import access, workspaces
 from flywheel.capture.journals import journal
+from flywheel.cli import app
 from flywheel.corpus.query import query
 from flywheel.schema import FlywheelError
-from flywheel.server.config import Config, load
+from flywheel.server.config import Config, checked, load
 from flywheel.server.serving import bound
 from flywheel.settings import Home
 
@@ -184,3 +186,26 @@ def test_settings_come_from_a_file(tmp_path: Path) -> None:
         file.write_text(wrong)
         with pytest.raises(FlywheelError, match="no configuration of the server"):
             load(file)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "127.0.0.1:8000/v1", "/v1", "http://", "ftp://host/v1", "http://h:x/v1"]
+)
+def test_an_upstream_that_is_no_url_is_refused_before_anything_is_served(url: str) -> None:
+    with pytest.raises(FlywheelError, match=r"openai is .* write it as http://127.0.0.1:8000/v1"):
+        checked(Config(openai=url))
+    with pytest.raises(FlywheelError, match=r"anthropic is .* write it as https://api.anthropic.com"):
+        checked(Config(anthropic=url))
+
+
+def test_a_server_says_to_people_where_calls_go_and_no_password(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYWHEEL_HOME", str(home.root))
+    monkeypatch.setattr("flywheel.server.serving.serve", lambda home, config, began: began("http://127.0.0.1:8787"))
+    told = CliRunner().invoke(app, ["serve", "--openai", "http://me:secret@127.0.0.1:8000/v1?key=secret"])
+    assert told.exit_code == 0
+    assert "calls of models go on to http://127.0.0.1:8000/v1 and https://api.anthropic.com" in " ".join(
+        told.stderr.split()
+    )
+    assert "secret" not in told.stderr
+    told = CliRunner().invoke(app, ["serve", "--champion"])
+    assert "calls of models go on to the champion and https://api.anthropic.com" in " ".join(told.stderr.split())
