@@ -5,21 +5,18 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp
 
 from __future__ import annotations
 
-import base64
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from threading import Lock
 from typing import Any, Literal
 
 import msgspec
-from google.protobuf.message import DecodeError, Message
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from google.protobuf.message import DecodeError
 
-from flywheel.capture.importers import evaluations, otlp_json, spans
-from flywheel.capture.importers.otlp_json import REFUSED, Refused, moment
+from flywheel.capture.importers import evaluations, otlp_json, otlp_protobuf, spans
+from flywheel.capture.importers.otlp_json import REFUSED, Refused
 from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.importers.spans import Span
 from flywheel.capture.redaction.boundary import Boundary, whole
@@ -28,7 +25,6 @@ from flywheel.capture.redaction.withheld import withheld
 from flywheel.schema import FlywheelError, Quarantined
 
 Kind = Literal["traces", "logs"]
-FAILED = 2  # STATUS_CODE_ERROR
 REMEMBERED = 10_000  # spans whose events may still come, with the placeholders that were given in them
 # What a redactor sees first it numbers first. A history must be numbered alike in each call that repeats it, so
 # attributes go in the order in which they are said, and what differs from call to call comes last.
@@ -164,83 +160,9 @@ def _decoded(data: bytes) -> Any:
 
 def _from_protobuf(kind: Kind, data: bytes) -> list[Span | Refused | None]:
     try:
-        if kind == "traces":
-            return list(_traces(ExportTraceServiceRequest.FromString(data)))
-        return list(_logs(ExportLogsServiceRequest.FromString(data)))
+        return list(otlp_protobuf.traces(data) if kind == "traces" else otlp_protobuf.logs(data))
     except DecodeError as error:
         raise FlywheelError(f"this is no OTLP request for {kind} in protobuf: {error}") from error
-
-
-def _traces(request: ExportTraceServiceRequest) -> Iterator[Span | Refused]:
-    for resource in request.resource_spans:
-        about = _attributes(resource.resource.attributes)
-        for scope in resource.scope_spans:
-            for span in scope.spans:
-                try:
-                    yield Span(
-                        trace=_id(span.trace_id, 16, "trace_id"),
-                        id=_id(span.span_id, 8, "span_id"),
-                        parent=span.parent_span_id.hex() or None,
-                        name=span.name,
-                        attributes=_attributes(span.attributes),
-                        events=[(event.name, _attributes(event.attributes)) for event in span.events],
-                        started_at=moment(span.start_time_unix_nano),
-                        ended_at=moment(span.end_time_unix_nano),
-                        failed=span.status.code == FAILED,
-                        error=span.status.message,
-                        dropped=span.dropped_attributes_count,
-                        resource=about,
-                    )
-                except REFUSED as error:
-                    yield Refused(f"span {span.span_id.hex()[:40]}: {error}", _excerpt(span))
-
-
-def _logs(request: ExportLogsServiceRequest) -> Iterator[Span | Refused | None]:
-    for resource in request.resource_logs:
-        about = _attributes(resource.resource.attributes)
-        for scope in resource.scope_logs:
-            for record in scope.log_records:
-                try:
-                    attributes = _attributes(record.attributes)
-                    yield spans.event(
-                        record.event_name or str(attributes.get("event.name", "")),
-                        attributes,
-                        _plain(record.body),
-                        trace=record.trace_id.hex(),
-                        id=record.span_id.hex(),
-                        at=moment(record.time_unix_nano or record.observed_time_unix_nano),
-                        resource=about,
-                    )
-                except REFUSED as error:
-                    yield Refused(f"log record: {error}", _excerpt(record))
-
-
-def _id(value: bytes, length: int, what: str) -> str:
-    if len(value) != length or not any(value):
-        raise ValueError(f"its {what} is not {length} bytes that are not all zero")
-    return value.hex()
-
-
-def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:
-    return {pair.key: _plain(pair.value) for pair in pairs}
-
-
-def _plain(value: Any) -> Any:
-    """A typed value as a plain one; bytes as the text that OTLP's JSON has for them."""
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    if kind == "array_value":
-        return [_plain(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return _attributes(value.kvlist_value.values)
-    if kind == "bytes_value":
-        return base64.b64encode(value.bytes_value).decode()
-    return getattr(value, kind)
-
-
-def _excerpt(message: Message) -> str:
-    return str(message)[:EXCERPT]
 
 
 def quarantined(workspace: str, kind: Kind, refused: Sequence[Refused], now: datetime) -> list[Quarantined]:
