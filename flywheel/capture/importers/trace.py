@@ -76,7 +76,7 @@ def of(told: Iterable[Span]) -> Trace:
         models += model
         try:
             result = spans.result(span)
-            calls += spans.calls(span)
+            calls += filter(_says, spans.calls(span))
         except REFUSED as error:
             bad.append((span.id, str(error)))
             continue
@@ -112,6 +112,12 @@ def of(told: Iterable[Span]) -> Trace:
         digest=hashlib.sha256(canonical_json(sorted(digests)).encode()).hexdigest(),
         evaluations=evaluations.placed(scores, conversations, parents, responses),
     )
+
+
+def _says(call: Call) -> bool:
+    """Whether anything is said in a call: where content is not captured, older events tell of roles alone."""
+    said = ("content", "reasoning_content", "tool_calls", "function_call")
+    return any(message.get(part) for message in (*call.messages, *call.answer) for part in said)
 
 
 def _told(span: Span) -> dict[str, Any]:

@@ -54,6 +54,16 @@ def test_the_details_of_a_call_are_read_where_its_span_never_came() -> None:
     assert tuple(plain(step) for step in conversation.steps) == STEPS
 
 
+def test_a_call_whose_events_tell_of_roles_alone_tells_of_no_messages() -> None:
+    parts = [
+        Span(trace="t1", id="s1", attributes=CHAT, started_at=START),
+        event(0, "gen_ai.user.message", {"gen_ai.system": "openai"}),
+        event(1, "gen_ai.choice", {"index": 0, "finish_reason": "stop", "message": {"role": "assistant"}}),
+    ]
+    told = trace.of(parts)
+    assert (told.models, told.conversations, told.bad) == (1, [], [])
+
+
 def test_of_other_spans_only_what_is_around_what_is_kept() -> None:
     plain_span = Span(trace="t", id="a", parent="b", name="GET /", attributes={"url": "x"}, resource={"a": 1})
     assert spans.kept(plain_span) == Span(trace="t", id="a", parent="b", attributes={})
