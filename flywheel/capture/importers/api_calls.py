@@ -130,6 +130,7 @@ def calls(recorded: Recorded, name: str, remembered: Remembered) -> list[Call]:
             started_at=_created(recorded.response),
             failed=answered.state == "failed",
             error=answered.error,
+            details=answered.details[number] if number < len(answered.details) else {},
         )
         for number, answer in enumerate(answers)
     ]

@@ -17,7 +17,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to a model and its answer, both as chat messages."""
+    """One request to a model and its answer, both as chat messages; its `details` are metadata of the answer's step."""
 
     id: str
     messages: list[dialects.Message]
@@ -31,6 +31,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None
     failed: bool = False
     error: str = ""
+    details: dict[str, Any] = {}
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +148,9 @@ def conversation(calls: Sequence[Call], waiting: list[Result]) -> Conversation:
         if not call.answer:
             continue
         at = answers[call.id] = len(call.messages) + len(call.answer) - 1
+        if call.details:
+            metadata = canonical_json({**call.details, **msgspec.json.decode(steps[at].metadata)})
+            steps[at] = msgspec.structs.replace(steps[at], metadata=metadata)
         if steps[at].at is None:
             steps[at] = msgspec.structs.replace(
                 steps[at],

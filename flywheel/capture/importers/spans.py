@@ -39,6 +39,7 @@ ANSWERED = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm
 CALL_IDS = ("gen_ai.tool.call.id", "tool_call.id", "ai.toolCall.id")
 TOOLS = ("gen_ai.tool.name", "tool.name", "ai.toolCall.name")
 RESPONSE = "gen_ai.response.id"
+REQUEST = "gen_ai.request."
 BESIDE = (RESPONSE, *KINDS, *MODELS, *PROVIDERS, *ASKED, *ANSWERED, *CALL_IDS, *TOOLS, *AGENTS, *SESSIONS)
 # Which layers of a prompt were left out of a span, as JSON.
 BOUNDARY = "flywheel.boundary"
@@ -189,6 +190,7 @@ def calls(span: Span) -> list[Call]:
             ended_at=span.ended_at,
             failed=span.failed,
             error=span.error,
+            details=_details(span, number),
         )
         for number, answer in enumerate(answers or [[]])
     ]
@@ -253,6 +255,30 @@ def _answers(span: Span) -> list[list[dialects.Message]]:
         return [dialects.messages([message])]
     value = span.first("output.value")
     return [dialects.messages(value, "assistant")] if value else []
+
+
+def _details(span: Span, number: int) -> dict[str, Any]:
+    """What else is known of an answer: why it ended, its id, and how it was asked for."""
+    told = dialects.decoded(span.first("gen_ai.output.messages"))
+    reasons = dialects.decoded(span.first("gen_ai.response.finish_reasons", "ai.response.finishReason"))
+    for answers in (
+        told,
+        indexed(span.attributes, "gen_ai.completion"),
+        [attributes for name, attributes in span.events if name == CHOICE],
+        [{"finish_reason": reason} for reason in (reasons if isinstance(reasons, list) else [reasons])],
+    ):
+        answer = answers[number] if isinstance(answers, list) and number < len(answers) else None
+        if reason := answer.get("finish_reason") if isinstance(answer, dict) else None:
+            break
+    else:
+        reason = None
+    asked = {
+        n.removeprefix(REQUEST): v for n, v in span.attributes.items() if n.startswith(REQUEST) and n not in MODELS
+    }
+    given = dialects.decoded(span.first("llm.invocation_parameters"))
+    parameters = asked or (given if isinstance(given, dict) else {})
+    details = {"finish_reason": reason, "response_id": span.first(RESPONSE, "ai.response.id"), "parameters": parameters}
+    return {name: value for name, value in details.items() if value}
 
 
 def message_of(role: str, attributes: dict[str, Any]) -> dict[str, Any]:

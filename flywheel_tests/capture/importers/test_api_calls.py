@@ -172,3 +172,13 @@ def test_real_calls(shared_data: Path, name: str, roles: list[str], bad: int) ->
     assert len(records) - len(found) == bad  # what the agent's SDK reports to its tracing is no call of a model
     streams = name.endswith("stream")
     assert all((t.steps[-1].completion_tokens is None) == streams for t in found)  # that stream told no usage
+
+
+def test_what_the_server_tells_beside_an_answer_is_kept(read: Read) -> None:
+    call = chat(CHAT[:2], DONE, "r1", stream=False)
+    call["response"]["choices"][0] |= {"token_ids": [7], "finish_reason": "length"}
+    [record] = read([call], "calls.json")
+
+    assert isinstance(record, Record)
+    about = json.loads(record.trajectory.steps[-1].metadata)
+    assert (about["finish_reason"], about["token_ids"], about["response_id"]) == ("length", [7], "r1")

@@ -298,3 +298,25 @@ def test_real_spans(shared_data: Path, name: str, conversations: int, bad: int) 
             assert [s.role for s in t.steps] == ["user", "assistant", "tool", "assistant"]
             assert t.steps[1].tool_calls == (ToolCall(id="1234", name="get_weather", arguments='{"location":"Paris"}'),)
             assert (t.steps[2].content, t.model) == ("rainy, 57°F", "gpt-4-0613")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "events"),
+    [
+        (CURRENT, []),
+        ({**CURRENT, "gen_ai.output.messages": json.dumps([{**ANSWER, "finish_reason": None}])}, []),
+        (OF_BEFORE | {"gen_ai.completion.0.finish_reason": "stop"}, []),
+        ({"gen_ai.operation.name": "chat"}, EVENTS),
+    ],
+    ids=["messages", "reasons", "OpenLLMetry", "events"],
+)
+def test_what_is_known_of_an_answer_stands_beside_its_step(attributes: dict[str, Any], events: list[Any]) -> None:
+    asked = {"gen_ai.request.model": "m", "gen_ai.request.temperature": 0.5, "gen_ai.request.max_tokens": 9}
+    told = {"gen_ai.response.id": "r1"} | ({} if events else {"gen_ai.response.finish_reasons": ["stop"]})
+    [conversation] = joined(spans.calls(Span(trace="t", id="s", attributes=attributes | asked | told, events=events)))
+
+    assert json.loads(conversation.steps[-1].metadata) == {
+        "finish_reason": "stop",
+        "response_id": "r1",
+        "parameters": {"temperature": 0.5, "max_tokens": 9},
+    }
