@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from datetime import datetime
+from typing import Any
 
 from flywheel.capture import Recorder
 from flywheel.capture.recorders.recorder import utc_now
@@ -184,8 +185,13 @@ def _record(
                     observed_at=now,
                     arrived_at=now,
                 )
-                for signal, value in (("checker", score["success"]), ("checker_credit", score["credit"]))
+                for signal, value in _told(score)
             ]
     with recorder.batch():
         recorder.record(outcomes=outcomes)
         recorder.record(trajectories)
+
+
+def _told(score: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The signals of a verdict: `reward` is what a workspace is judged by unless its reward policy names others."""
+    return [("reward", score["success"]), ("checker", score["success"]), ("checker_credit", score["credit"])]

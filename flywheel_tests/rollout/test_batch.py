@@ -86,7 +86,9 @@ def test_episodes_are_captured_with_all_that_is_known_of_them(trials: Home) -> N
     assert {name: about[name] for name in ("sample", "attempt", "seed", "temperature", "toolsets")} == {
         "sample": 0, "attempt": 0, "seed": 0, "temperature": 1.0, "toolsets": ["desk"],
     }  # fmt: skip
-    assert ledger(trials)[-4:] == [("checker_credit", 1.0, "environment", "1")] * 4
+    told = ledger(trials)
+    assert told[-4:] == [("reward", 1.0, "environment", "1")] * 4
+    assert {signal for signal, *_ in told} == {"checker", "checker_credit", "reward"} and len(told) == 24
     assert report.policies[0].success == 1.0
 
 
@@ -123,7 +125,7 @@ def test_an_actor_that_raises_fails_its_cell_and_the_others_go_on(trials: Home) 
     assert failed["end_state"] == "failed"
     assert [step["role"] for step in failed["steps"]] == ["system", "user", "assistant", "tool"]
     assert json.loads(failed["metadata"])["error"] == "ConnectionError: the server went away, said <EMAIL>"
-    assert len(ledger(trials)) == 2 * (8 - len(ended)), "what failed was not judged"
+    assert len(ledger(trials)) == 3 * (8 - len(ended)), "what failed was not judged"
 
     assert batch.run(trials, "trials", [work], [broken], Rules()).played == 0
     broken.actor.group = "mended"
