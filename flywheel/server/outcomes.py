@@ -9,11 +9,13 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from flywheel.capture import posted, strict
 from flywheel.capture.access import Grant
 from flywheel.capture.feedback import ledger
 from flywheel.capture.feedback.ledger import Heard, Telling, moment
+from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.journals.journal import SetAside, Told
 from flywheel.outcomes import paging
 from flywheel.outcomes.paging import Page
@@ -38,6 +40,16 @@ class Taken(msgspec.Struct, frozen=True):
     accepted: int
     already_there: int
     quarantined: list[Rejected]
+
+
+class Asked(BaseModel, extra="forbid"):
+    """Which outcomes, from where on."""
+
+    trajectory: Annotated[str | None, Query(description="Those of one trajectory, by its id.")] = None
+    signal: Annotated[str | None, Query(description="Those of one signal.")] = None
+    since: Annotated[str | None, Query(description="What arrived after this moment (ISO 8601, with a zone).")] = None
+    cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None
+    limit: Annotated[int, Query(ge=1, le=paging.LARGEST, description="Rows of a page.")] = 100
 
 
 @router.post(
@@ -74,16 +86,11 @@ async def listed(
     workspace: str,
     _grant: Annotated[Grant, Depends(allowed("read"))],
     here: Annotated[Running, Depends(running)],
-    trajectory: Annotated[str | None, Query(description="Those of one trajectory, by its id.")] = None,
-    signal: Annotated[str | None, Query(description="Those of one signal.")] = None,
-    since: Annotated[str | None, Query(description="What arrived after this moment (ISO 8601, with a zone).")] = None,
-    cursor: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=paging.LARGEST, description="Rows of a page.")] = 100,
+    asked: Annotated[Asked, Query()],
 ) -> Response:
     """The outcomes that are stored, in the order in which they arrived. What was told a moment ago is stored soon."""
-    after = moment(since) if since else None
-    asked = {"trajectory": trajectory, "signal": signal, "since": after, "cursor": cursor, "limit": limit}
-    page = await here.read(partial(paging.page, here.home, workspace, **asked))
+    wanted = {**asked.model_dump(), "since": moment(asked.since) if asked.since else None}
+    page = await here.read(partial(paging.page, here.home, workspace, **wanted))
     return Response(msgspec.json.encode(page), media_type=JSON)
 
 
@@ -107,4 +114,4 @@ def _read(here: Running, workspace: str, body: bytes, lines: bool) -> tuple[list
 
 
 def _excerpt(record: bytes) -> str:
-    return record[: posted.EXCERPT].decode("utf-8", "replace")
+    return record[: 4 * EXCERPT].decode("utf-8", "replace")

@@ -82,7 +82,8 @@ def test_the_ledger_is_read_page_by_page(live: Live, desk: Home) -> None:
     assert len(httpx.get(url, params={"signal": "s"}).json()["outcomes"]) == 3
     assert len(httpx.get(url, params={"trajectory": "t3"}).json()["outcomes"]) == 1
     assert httpx.get(url, params={"since": page["closed_through"]}).json()["outcomes"] == []
-    for wrong in ({"limit": 0}, {"cursor": "x"}, {"since": "yesterday"}, {"since": "2026-01-05T12:00:00"}):
+    mistaken = ({"limit": 0}, {"cursor": "x"}, {"since": "yesterday"}, {"since": "2026-01-05T12:00:00"}, {"signl": "x"})
+    for wrong in mistaken:
         assert httpx.get(url, params=wrong).status_code == 400
 
 

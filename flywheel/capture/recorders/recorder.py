@@ -213,11 +213,15 @@ class Recorder:
 
     def _outcome(self, trajectory_id: str, signal: str, value: float, fact: Fact) -> Outcome:
         now = self.now()
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise FlywheelError("this outcome cannot be recorded: value is no number; write a success as 1") from error
         return Outcome(
             workspace=self._workspace,
             trajectory_id=trajectory_id,
             signal=signal,
-            value=float(value),
+            value=number,
             arrived_at=now,
             **{"source": "recorder", **fact, "observed_at": fact.get("observed_at") or now},
         )

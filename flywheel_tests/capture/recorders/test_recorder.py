@@ -162,6 +162,9 @@ def test_other_refusals_say_what_is_wrong(desk: Home) -> None:
     recorder = Recorder(desk, "desk", agent="bot")
     with pytest.raises(FlywheelError, match="not a finite number"):
         recorder.outcome("one", "score", float("nan"))
+    for value in ("yes", None):
+        with pytest.raises(FlywheelError, match="value is no number; write a success as 1"):
+            recorder.outcome("one", "score", value)  # type: ignore[arg-type]
     with (
         pytest.raises(FlywheelError, match="metadata must be JSON"),
         recorder.trajectory(task_id="1", metadata={"x": object()}),
