@@ -51,6 +51,8 @@ class Detector:
 
     def suspicious(self, text: str) -> bool:
         """The prefilter: a text that does not pass holds nothing that any rule could match."""
+        if blobs := readings.without_blobs(text):
+            return self.suspicious(blobs.text)
         looked = self._looks.Match(text) or [] if len(text) >= SHORTEST else []
         if self._hiding not in looked:
             return bool(looked)
@@ -65,6 +67,8 @@ class Detector:
         """
         if len(text) < SHORTEST and not before:
             return []
+        if blobs := readings.without_blobs(text):
+            return [Span(*blobs.span(of.start, of.end), of.kind, of.said) for of in self.find(blobs.text, before)]
         found, hidden = self._seen(text, before)
         if not hidden:
             return found

@@ -42,6 +42,8 @@ _MARK = re.compile(
 _COLOUR = re.compile(COLOUR)
 # Not the parts of a JSON Web Token.
 _PACKED = re.compile(rf"(?<![A-Za-z0-9+/=_.-])(?P<packed>{PACKED})(?![A-Za-z0-9+/=_-]|\.[A-Za-z0-9_-])")
+# What is packed and no text, as pictures are: so much of it costs seconds to look through.
+_BLOB = re.compile(r"(?P<blob>[A-Za-z0-9+/]{4096,}={0,2})")
 _LINES = dict.fromkeys(b"\n\r\t", " ")
 
 
@@ -71,6 +73,11 @@ def readings(text: str) -> Iterator[Reading]:
     for marks, colour in ways:
         if reading := _read(text, marks, colour):
             yield reading
+
+
+def without_blobs(text: str) -> Reading | None:
+    """A text without the long runs of base64 in which there is no text, where it has any."""
+    return _read(text, _BLOB, "") if len(text) >= 4096 else None
 
 
 def plain(text: str) -> str:
@@ -121,6 +128,8 @@ def _shown(mark: re.Match[str]) -> str | None:
             return " "
         case "packed":
             return _unpacked(said)
+        case "blob":
+            return "…" if _unpacked(said) is None else None
         case _:
             return ""
 

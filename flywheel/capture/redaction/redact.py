@@ -27,7 +27,7 @@ JSON_TEXT = re.compile(r"\s*[\[{]")
 LONG = 8  # digits of a number that may be somebody's
 TELLING = 9  # characters of a value, a digit among them, that is known again where nothing says what it is
 # The end of an excerpt that may be the beginning of a secret: a word, or groups of characters.
-CUT = re.compile(r"(?:[\w@.+/=~%:\\-]+|(?:\b[A-Z0-9]{2,6}[ -]?){1,8})(?:…)?\Z")
+CUT = re.compile(r"(?:(?<![\w@.+/=~%:\\-])[\w@.+/=~%:\\-]++|(?:\b[A-Z0-9]{2,6}[ -]?){1,8})(?:…)?\Z")
 HALF = 6  # characters of such an end, a digit or an @ among them, that are more than a word
 MOST = 1000  # values that are known again
 # What tells a step's text in other words, and the steps' before it.

@@ -1,6 +1,8 @@
 """What is taken for a secret, what is not, and that JSON stays JSON."""
 
+import base64
 import json
+import random
 import re
 import time
 from collections import Counter
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flywheel.capture.redaction.redact import Redactor
+from flywheel.capture.redaction.redact import Redactor, unfinished
 from flywheel.schema import Outcome, Step, ToolCall, Trajectory
 from flywheel_tests.plants import plants
 
@@ -257,6 +259,7 @@ SLOWEST = {
     "packed": "aGVyZSBpcyBhbm5AeC5vcmcgYW5kIG1vcmU " * 2_700,
     "coloured": "\x1b[31mann@x.org\x1b[0m" * 5_000,
     "invisible": "\u200b" * 100_000,
+    "picture": base64.b64encode(random.Random(7).randbytes(1_000_000)).decode(),
     "backslashes": "\\" * 100_000,
     "entities": "&amp;" * 20_000,
     "at": "a@" * 50_000,
@@ -275,7 +278,17 @@ SLOWEST = {
 def test_no_text_stalls_it(text: str) -> None:
     began = time.process_time()
     Redactor().text(text)
+    unfinished(text + "!")
     assert time.process_time() - began < 2
+
+
+def test_beside_a_picture_everything_is_found() -> None:
+    picture = base64.b64encode(random.Random(7).randbytes(30_000)).decode()
+    told = base64.b64encode(b"my mail is ann@x.org " * 1_000).decode()
+    text = f"ann@x.org sent data:image/png;base64,{picture} and {told} for eve@x.org"
+    clean = f"<EMAIL> sent data:image/png;base64,{picture} and <EMAIL_2> for <EMAIL_3>"
+    assert Redactor().text(text) == clean
+    assert json.loads(Redactor().json(json.dumps({"said": text}))) == {"said": clean}
 
 
 def test_every_text_of_a_trajectory_and_an_outcome_is_redacted() -> None:
