@@ -13,6 +13,7 @@ import msgspec
 
 from flywheel.capture import strict
 from flywheel.capture.feedback import ledger
+from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.journals.journal import Whole
 from flywheel.capture.redaction import boundary, redact
 from flywheel.capture.validity import checked
@@ -20,7 +21,6 @@ from flywheel.schema import EndState, FlywheelError, Quarantined, Step, ToolCall
 from flywheel.settings import Home
 
 SOURCE = "http"
-EXCERPT = 200  # characters of a bad record that are kept in quarantine
 LONGEST_ID = 512
 
 

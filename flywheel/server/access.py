@@ -199,8 +199,3 @@ def loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def status(denied: Denied) -> int:
-    """401 when another token would do, 403 when this one is known and may not."""
-    return 403 if denied.reason in ("workspace", "role") else 401

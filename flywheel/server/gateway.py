@@ -99,7 +99,9 @@ class Gateway:
 
 async def _kept(state: State, server: Running, workspace: str) -> Kept:
     """What this server keeps of a workspace."""
-    every: dict[str, asyncio.Future[Kept]] = state.__dict__.setdefault("gateway", {})
+    if not hasattr(state, "gateway"):
+        state.gateway = {}
+    every: dict[str, asyncio.Future[Kept]] = state.gateway
     if workspace not in every:
         every[workspace] = asyncio.ensure_future(asyncio.to_thread(Kept, server, workspace))
     try:

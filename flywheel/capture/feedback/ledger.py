@@ -164,9 +164,10 @@ def append(home: Home, workspace: str, outcomes: Sequence[Outcome], now: datetim
 def refused(
     home: Home, workspace: str, source: str, bad: Sequence[tuple[int | None, str, str]], now: datetime
 ) -> list[Quarantined]:
-    """Inputs that cannot be read, (line, error, excerpt) each, without secrets: what goes into quarantine.
+    """Inputs that cannot be read, (line, error, how it begins) each, without secrets: what goes into quarantine.
 
-    One that comes again is the same, whatever comes with it: each has a redactor of its own.
+    Of the beginning `EXCERPT` characters are kept. One that comes again is the same, whatever comes with it: each has a
+    redactor of its own.
     """
     rows = []
     for line, error, excerpt in bad:
@@ -177,7 +178,7 @@ def refused(
                 source=clean.identifier(source),
                 line=line,
                 error=clean.text(error),
-                excerpt=clean.excerpt(excerpt, EXCERPT),
+                excerpt=clean.excerpt(excerpt[:EXCERPT], EXCERPT),
                 arrived_at=now,
             )
         )

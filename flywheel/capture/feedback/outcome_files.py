@@ -15,12 +15,12 @@ import msgspec
 from flywheel.capture import workspaces
 from flywheel.capture.feedback import ledger
 from flywheel.capture.feedback.ledger import Telling
+from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.recorders.recorder import utc_now
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
 BATCH = 5_000  # rows that are stored at once
-EXCERPT = 200  # characters of a bad row that are kept in quarantine
 FIELDS = Telling.__struct_fields__
 DELIMITERS = ",;\t"
 LONGEST_CELL = 2**20

@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import uuid
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -159,10 +159,10 @@ def key(home: Home, workspace: str) -> bytes:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         beside = place.with_name(f".{workspace}.{uuid.uuid4().hex}.tmp")
         try:
-            file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            os.write(file, secrets.token_bytes(32))
-            os.fsync(file)
-            os.close(file)
+            with open(beside, "xb", opener=partial(os.open, mode=0o600)) as file:
+                file.write(secrets.token_bytes(32))
+                file.flush()
+                os.fsync(file.fileno())
             os.link(beside, place)  # of several at once, the first wins
             artifacts.fsync_folder(place.parent)
         except FileExistsError:

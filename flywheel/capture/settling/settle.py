@@ -13,6 +13,7 @@ import msgspec
 from flywheel import artifacts
 from flywheel.capture import workspaces
 from flywheel.capture.erasing import forget, traces
+from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.journals import journal
 from flywheel.capture.journals.held import Held, HeldSpan, Shelf, shelves
 from flywheel.capture.journals.journal import (
@@ -35,7 +36,6 @@ from flywheel.schema import Outcome, Quarantined, Trajectory
 from flywheel.settings import Home
 
 Row = TypeVar("Row", Trajectory, Outcome, Quarantined)
-EXCERPT = 200  # characters of a bad line that are kept in quarantine
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):

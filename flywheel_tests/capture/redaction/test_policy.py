@@ -1,6 +1,8 @@
 """What a workspace does about each kind: off, mask, hash or drop, with patterns and values of its own."""
 
+import errno
 import json
+import os
 import re
 import stat
 import threading
@@ -61,6 +63,20 @@ def test_a_hash_is_the_same_everywhere_in_its_workspace_and_in_no_other(home: Ho
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert len(key.read_bytes()) == 32
     assert [path.name for path in sorted(home.keys.iterdir())] == ["north", "south"]
+
+
+def test_a_key_that_the_disk_does_not_take_leaves_nothing_open_or_behind(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="No space"):
+        policies.key(home, "desk")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert list(home.keys.iterdir()) == []
 
 
 def test_of_many_that_make_a_key_at_once_all_have_the_same(home: Home) -> None:
