@@ -72,10 +72,11 @@ def test_a_key_that_the_disk_does_not_take_leaves_nothing_open_or_behind(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    before = len(os.listdir("/proc/self/fd"))
+    files = Path("/proc/self/fd")
+    before = sum(1 for _ in files.iterdir())
     with pytest.raises(OSError, match="No space"):
         policies.key(home, "desk")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert sum(1 for _ in files.iterdir()) == before
     assert list(home.keys.iterdir()) == []
 
 
