@@ -182,7 +182,11 @@ def files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise FlywheelError(f"{path} does not exist")
-        inside = sorted(p for p in path.rglob("*") if p.name.endswith(SUFFIXES)) if path.is_dir() else [path]
+        if not path.is_dir() and not path.is_file():
+            raise FlywheelError(f"{path} can be read only once, as pipes can: write it to a file, and ingest that")
+        # No pipes, which would be waited for, nor folders that are named like files.
+        named = (p for p in path.rglob("*") if p.name.endswith(SUFFIXES) and p.is_file())
+        inside = sorted(named) if path.is_dir() else [path]
         if not inside:
             raise FlywheelError(f"{path} holds no {', '.join(SUFFIXES)} file")
         found += inside

@@ -184,6 +184,16 @@ def test_a_folder_is_taken_with_its_gzip(desk: Home, file: Callable[..., Path]) 
     assert told[-1] == plain.stat().st_size + packed.stat().st_size
 
 
+def test_of_a_folder_files_alone_are_read_and_a_pipe_is_refused(desk: Home, file: Callable[..., Path]) -> None:
+    good = file("a.jsonl", [CHAT])
+    good.with_name("folder.json").mkdir()
+    os.mkfifo(good.with_name("pipe.json"))
+
+    assert [Path(f.path).name for f in ingest(desk, [good.parent], "desk").files] == ["a.jsonl"]
+    with pytest.raises(FlywheelError, match="only once"):
+        ingest(desk, [good.with_name("pipe.json")], "desk")
+
+
 def test_a_file_of_a_folder_that_is_of_no_format_is_set_aside(desk: Home, file: Callable[..., Path]) -> None:
     good, _ = file("a.jsonl", [CHAT]), file("b.jsonl", [{"text": "of ann@x.org"}])
     file("c.json", [])
