@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flywheel.rollout.batch_report import Report
     from flywheel.rollout.cells import Player
 
+SCRIPTED = "flywheel"  # the provider of agents that are no models
 ROWS = 32  # tasks that a model in this process plays at once
 
 
@@ -72,19 +73,28 @@ def run(
         for place in places
     ]
     players = [_player(text) for text in policy]
+    if prompts is not None and (scripted := [player.actor.name for player in players if player.provider == SCRIPTED]):
+        raise FlywheelError(
+            f"{', '.join(scripted)}: a scripted agent plays tasks alone; have prompts answered by a model, such as "
+            "--policy openai:MODEL@http://127.0.0.1:8000/v1"
+        )
     rules = Rules(samples=n, temperature=temperature, max_turns=max_turns)
     with progress() as display:
         bar = display.add_task("episodes", total=None)
-        report = batch.run(
-            home,
-            workspace,
-            works,
-            players,
-            rules,
-            concurrency=concurrency,
-            retry_failed=retry_failed,
-            progress=lambda done, of: display.update(bar, completed=done, total=of),
-        )
+        try:
+            report = batch.run(
+                home,
+                workspace,
+                works,
+                players,
+                rules,
+                concurrency=concurrency,
+                retry_failed=retry_failed,
+                progress=lambda done, of: display.update(bar, completed=done, total=of),
+            )
+        except KeyboardInterrupt:
+            say("stopped: what was played to its end is recorded; the same command again plays the rest")
+            raise
     if json:
         emit(report)
     else:
@@ -102,7 +112,7 @@ def _player(text: str) -> Player:
         FlywheelError: when there is none such.
     """
     from flywheel.environments.agents import BASELINES, REFERENCE
-    from flywheel.environments.habits import captured
+    from flywheel.environments.habits import HABITS, captured
     from flywheel.rollout.cells import Player
 
     if text.startswith("openai:"):
@@ -114,11 +124,11 @@ def _player(text: str) -> Player:
         actor = EndpointActor(model, url, key=settings.openai_key())
         return Player(actor=actor, model=model, provider=actor.provider)
     scripted = {agent.name: agent for agent in (REFERENCE, *BASELINES)}.get(text)
-    name, at, version = text.partition("@")
-    if at and name.endswith("-bot"):
+    name, _, version = text.partition("@")
+    if name in HABITS:
         scripted = captured(name, version)
     if scripted is not None:
-        return Player(actor=scripted, model=f"{scripted.name}-{scripted.version}", provider="flywheel")
+        return Player(actor=scripted, model=f"{scripted.name}-{scripted.version}", provider=SCRIPTED)
     from flywheel.rollout.transformers_actor import TransformersActor
     from flywheel.train.inputs import describe_base
 
@@ -139,7 +149,8 @@ def _print(report: Report) -> None:
     title = f"{report.workspace}: {report.cells} episodes, {report.played} played now, {report.already_there} before"
     table(title, columns, rows)
     tools = [(name, t.count, t.success, t.failure, f"{t.error_rate:.3f}") for name, t in report.tools.items()]
-    table("tools", ["tool", "count", "success", "failure", "error rate"], tools)
+    if tools:
+        table("tools", ["tool", "count", "success", "failure", "error rate"], tools)
     for failure in report.failures[:5]:
         say(f"failed: {failure.task} by {failure.policy}: {failure.error}")
     if report.forgotten:

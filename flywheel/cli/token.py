@@ -64,7 +64,8 @@ def create(
     say(f"token {grant.who} may {', '.join(grant.roles)} in {of} {until}. It is shown this once:")
     typer.echo(made)
     if first:
-        say(f"{of} {'are' if workspace == ALL else 'is'} guarded from now on: set FLYWHEEL_TOKEN to use it")
+        guarded, them = ("are", "them") if workspace == ALL else ("is", "it")
+        say(f"{of} {guarded} guarded from now on: set FLYWHEEL_TOKEN to use {them}")
 
 
 @token_app.command("list")

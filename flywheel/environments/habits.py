@@ -132,8 +132,8 @@ def captured(name: str, version: str) -> ScriptedAgent:
         FlywheelError: when there is none such.
     """
     if (name, version) not in _CAPTURED:
-        known = ", ".join(f"{n} {v}" for n, v in sorted(_CAPTURED))
-        raise FlywheelError(f"there is no captured agent {name} {version}; there are: {known}")
+        known = ", ".join(f"{n}@{v}" for n, v in sorted(_CAPTURED))
+        raise FlywheelError(f"there is no captured agent {f'{name}@{version}'.rstrip('@')}; there are: {known}")
     return _CAPTURED[name, version]
 
 

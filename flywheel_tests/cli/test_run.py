@@ -43,9 +43,34 @@ def test_a_run_in_which_all_fails_ends_with_one(home: Home, tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("policy", "message"),
-    [("openai:m", "names no model"), ("desk-bot@9", "no captured agent"), ("nobody", "no policy 'nobody'")],
+    [
+        ("openai:m", "names no model"),
+        ("desk-bot@9", "no captured agent"),
+        ("desk-bot", "there are: desk-bot@1.0"),
+        ("nobody", "no policy 'nobody'"),
+    ],
 )
 def test_policies_that_are_none_are_refused(home: Home, policy: str, message: str) -> None:
     run("workspace", "create", "trials")
     with pytest.raises(FlywheelError, match=message):
         CliRunner().invoke(app, ["run", "-w", "trials", "--policy", policy], catch_exceptions=False)
+
+
+def test_prompts_are_not_for_scripted_agents(home: Home, tmp_path) -> None:
+    run("workspace", "create", "trials")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Who are you?"}\n')
+    words = ["run", "-w", "trials", "--policy", "reference", "--prompts", str(tmp_path / "prompts.jsonl")]
+    with pytest.raises(FlywheelError, match="reference: a scripted agent plays tasks alone"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert run("settle", "-w", "trials")["trajectories"] == 0
+
+
+def test_who_stops_a_run_is_told_how_to_go_on(home: Home, monkeypatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    run("workspace", "create", "trials")
+    monkeypatch.setattr("flywheel.rollout.batch.run", stopped)
+    ran = CliRunner().invoke(app, ASKED)
+    assert ran.exit_code == 130
+    assert "the same command again plays the rest" in " ".join(ran.stderr.split())

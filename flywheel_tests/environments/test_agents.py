@@ -64,7 +64,7 @@ def test_at_temperature_zero_the_habit_shows_without_its_slips():
 
 
 def test_an_unknown_agent_is_answered_with_the_known_ones():
-    with pytest.raises(FlywheelError, match=r"no captured agent desk-bot 9\.9; there are: desk-bot 1\.0"):
+    with pytest.raises(FlywheelError, match=r"no captured agent desk-bot@9\.9; there are: desk-bot@1\.0"):
         captured("desk-bot", "9.9")
     assert sorted(HABITS) == ["desk-bot", "files-bot"]
 
