@@ -11,7 +11,7 @@ import networkx as nx
 from flywheel.export import choose
 from flywheel.export.choose import Chosen
 from flywheel.export.source import Made, Tell
-from flywheel.export.stepwise import DPO, VERSIONS, Stepwise, record
+from flywheel.export.stepwise import DPO, VERSIONS, Stepwise
 from flywheel.preferences import captured
 from flywheel.preferences.captured import Judged
 from flywheel.preferences.gates import Gates
@@ -75,7 +75,7 @@ class Tasks(Stepwise):
 
 
 def _records(judged: list[Judged]) -> Made:
-    return Made(written=len(judged), rows=[record(row) for row in captured.step_records(judged).to_pylist()])
+    return Made(written=len(judged), rows=captured.step_records(judged))
 
 
 def _judged(graded: list[Graded], tell: Tell) -> list[Judged]:

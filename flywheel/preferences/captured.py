@@ -8,12 +8,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pyarrow as pa
 
 from flywheel.preferences.backup import backup
-from flywheel.preferences.step_records import STEP_RECORDS
 from flywheel.rollout.tree import ROOT
 from flywheel.schema import Step, ToolCall, Trajectory, canonical_json, stable_id
+from flywheel.views import trl
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -54,8 +53,10 @@ def trees(judged: Sequence[Judged]) -> list[nx.DiGraph]:
     return [_tree(group) for group in found]
 
 
-def step_records(judged: Sequence[Judged]) -> pa.Table:
-    """The steps of captured trajectories of one task as rows of `STEP_RECORDS`, each trajectory's own, in order.
+def step_records(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """The steps of captured trajectories of one task, each trajectory's own, in order.
+
+    They are rows of `step_records.STEP_RECORDS`, but that prompt and response are chat messages (`trl.messages`).
 
     The states that trajectories share are groups, and values are means over them: GiGPO's groups of steps from equal
     states (arXiv 2505.10978), with the one-step difference of `step_records.step_records` as the advantage.
@@ -68,31 +69,31 @@ def step_records(judged: Sequence[Judged]) -> pa.Table:
         leaves = {id: node for node in tree if not tree.out_degree(node) for id in tree.nodes[node]["trajectories"]}
         for id in sorted(leaves):
             one, path = by_id[id], _path(tree, leaves[id])
+            messages = trl.messages(one.trajectory.steps)
             taken = [place for place, node in enumerate(path) if tree.nodes[node]["step"]]
             said = [place for place, step in enumerate(one.trajectory.steps) if step.role == "assistant"]
             for index, (place, following) in enumerate(pairwise([*taken, len(path)])):
                 state, reached, last = path[place - 1], path[following - 1], following == len(path)
                 value = values[state].credit
                 reward, after = (one.credit, 0.0) if last else (0.0, values[reached].credit)
-                step = one.trajectory.steps[said[index]]
                 rows.append(
                     {
                         "trajectory_uid": id,
                         "step_index": index,
                         "group": f"{tree.graph['tree_id']}/{state}",
                         "task_id": one.trajectory.task_id,
-                        "prompt": msgspec.json.encode(one.trajectory.steps[: said[index]]).decode(),
-                        "response": msgspec.json.encode(step).decode(),
+                        "prompt": messages[: said[index]],
+                        "response": messages[said[index]],
                         "tools": one.trajectory.tools,
                         "step_reward": reward,
                         "value": value,
                         "next_value": after,
                         "advantage": reward + after - value,
                         "multiplicity": 1,
-                        "old_logprob": _logprob(step),
+                        "old_logprob": _logprob(one.trajectory.steps[said[index]]),
                     }
                 )
-    return pa.Table.from_pylist(rows, schema=STEP_RECORDS)
+    return rows
 
 
 def _tree(group: Sequence[Judged]) -> nx.DiGraph:

@@ -104,7 +104,7 @@ def test_other_openings_and_other_tools_are_other_trees():
 
 
 def test_the_step_records_of_each_try_are_its_own():
-    rows = captured.step_records(LOOKED).to_pylist()
+    rows = captured.step_records(LOOKED)
     assert [
         (row["trajectory_uid"], row["step_index"], round(row["value"], 2), round(row["advantage"], 2)) for row in rows
     ] == [
@@ -119,15 +119,15 @@ def test_the_step_records_of_each_try_are_its_own():
     first, second = rows[0], rows[2]
     assert first["group"] == second["group"] != rows[1]["group"]
     # Each as it was said, though they did the same.
-    assert json.loads(first["response"])["content"] == "Let me see." and not json.loads(second["response"])["content"]
-    assert [step["role"] for step in json.loads(rows[1]["prompt"])] == ["system", "user", "assistant", "tool"]
+    assert first["response"]["content"] == "Let me see." and not second["response"]["content"]
+    assert [step["role"] for step in rows[1]["prompt"]] == ["system", "user", "assistant", "tool"]
 
 
 def test_log_probabilities_are_those_that_were_captured():
     tokens = [{"token": "D", "logprob": -0.25}, {"token": "one", "logprob": -0.5}]
     told = [{"logprobs": {"content": tokens}}, {"logprobs": tokens}, {"logprobs": [-0.25]}, {"logprobs": []}, {}]
     tries = [tried(str(n), True, say("Done.", metadata=json.dumps(metadata))) for n, metadata in enumerate(told)]
-    assert captured.step_records(tries)["old_logprob"].to_pylist() == [-0.75, -0.75, None, None, None]
+    assert [row["old_logprob"] for row in captured.step_records(tries)] == [-0.75, -0.75, None, None, None]
 
 
 STEPS = st.sampled_from([say("A"), say("B"), call("look_up"), call("pay"), found("x"), found("y"), ASKED[1]])
@@ -148,14 +148,14 @@ def test_nothing_is_lost_and_no_order_matters(tries: list[tuple[list[Step], bool
         assert not through or sorted(through) == sorted(tree.nodes[node]["trajectories"])
     values = backup(tree)
     assert abs(values[ROOT].credit - sum(j.credit for j in judged) / len(judged)) < 1e-9
-    rows = captured.step_records(judged).to_pylist()
+    rows = captured.step_records(judged)
     for one in judged:
         own = [row for row in rows if row["trajectory_uid"] == one.trajectory.id]
         assert len(own) == sum(step.role == "assistant" for step in one.trajectory.steps)
         reached = sum(row["step_reward"] for row in own)
         assert reached == one.credit
         assert abs(sum(row["advantage"] for row in own) - (reached - values[ROOT].credit)) < 1e-9
-    mixed = captured.step_records(random.Random(seed).sample(judged, len(judged))).to_pylist()
+    mixed = captured.step_records(random.Random(seed).sample(judged, len(judged)))
 
     def told(records: list[dict]) -> dict:
         return {(row["trajectory_uid"], row["step_index"]): round(row["value"], 9) for row in records}
