@@ -101,6 +101,10 @@ def export(
     )
     if card.left_out:
         table("Left out", ("reason", card.unit), card.left_out.items())
+    if not card.looked_at:
+        say("nothing to choose from: bring captures in with flywheel ingest, or flywheel settle what is recorded")
+    if card.left_out.get("no verdict"):
+        say("no verdict: no outcome has come that the reward policy asks for; flywheel outcomes show --help tells more")
     if card.compressed:
         table("Compressed", ("", "trajectories"), card.compressed.items())
     say(f"what it is and what it does not carry: {to / 'README.md'}")

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flywheel import settings
-from flywheel.capture import access
+from flywheel.capture import access, workspaces
 from flywheel.cli import app
 from flywheel.corpus.manifest import manifest
 from flywheel.corpus.snapshot import snapshot
@@ -15,7 +15,7 @@ from flywheel.preferences import storage
 from flywheel.preferences.gates import Gates
 from flywheel.preferences.pairs import branches
 from flywheel.schema import FlywheelError
-from flywheel_tests.corpus.conftest import MONDAY, SPEC
+from flywheel_tests.corpus.conftest import MONDAY, SPEC, trajectory, write
 from flywheel_tests.corpus.conftest import week as week
 from flywheel_tests.export.test_choose import HELD, KEPT, TRAIN
 from flywheel_tests.preferences.test_pairs import boxes
@@ -87,6 +87,17 @@ def test_pairs(desk):
     assert said("trl-dpo", "--pairs", "p")["card"]["written"] == 3
     with pytest.raises(FlywheelError, match="there are no pairs"):
         run("trl-dpo", "--pairs", "q")
+
+
+def test_what_is_missing_is_said(desk):
+    workspaces.create(desk, "empty")
+    assert "bring captures in" in _said("trl-sft", "--workspace", "empty")
+    write(desk, [trajectory(20)])
+    assert "the reward policy asks for" in _said("trl-kto", "--workspace", "support")
+
+
+def _said(*arguments: str) -> str:
+    return " ".join(cli.invoke(app, ["export", *arguments]).stderr.split())
 
 
 def test_the_tries_of_each_task(desk):
