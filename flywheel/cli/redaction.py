@@ -54,13 +54,18 @@ def set_policy(
 
     Example: echo 'default = "hash"' | flywheel redaction set support -
     """
+    from flywheel.capture import importers
     from flywheel.capture.redaction import policy as policies
 
     policy = policies.save(access.allowed("admin", workspace), workspace, _read(file))
     if json:
         emit({"workspace": workspace, "policy": policy})
-    else:
-        say(f"set; try it with: flywheel redaction test {workspace} 'some text'")
+        return
+    say(f"set; try it with: flywheel redaction test {workspace} 'some text'")
+    # A mistaken name would keep, without a word, what should not be kept.
+    formats = {importer.NAME for importer in importers.known().importers}
+    for source in sorted(set(policy.boundary) - {"*", "recorder", "gateway", "otlp", "http"} - formats):
+        say(f"boundary.{source} holds for recorders that were given the name {source!r} alone: no other way in has it")
 
 
 @redaction_app.command("test")

@@ -10,6 +10,7 @@ import typer
 from flywheel import settings
 from flywheel.cli import app
 from flywheel.cli.output import Json, emit, say, table
+from flywheel.schema import FlywheelError
 
 
 @app.command()
@@ -25,9 +26,13 @@ def ship(
 
     Example: flywheel ship --spool /var/spool/flywheel --to https://flywheel.example.org
     """
+    from flywheel.capture.recorders.sending import Unreachable
     from flywheel.capture.recorders.shipping import ship_for
 
-    shipped = ship_for(spool, to, settings.token(), seconds, say)
+    try:
+        shipped = ship_for(spool, to, settings.token(), seconds, say)
+    except Unreachable as error:
+        raise FlywheelError(f"{error}; all is kept in {spool}: run this again when the server is there") from error
     if json:
         emit(shipped)
     else:

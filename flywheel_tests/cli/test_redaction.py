@@ -43,6 +43,14 @@ def test_without_a_policy_everything_is_masked() -> None:
     assert "replaced: 1 EMAIL" in tried.stderr
 
 
+def test_a_boundary_of_a_source_that_there_may_not_be_is_told() -> None:
+    told = " ".join(run("set", "desk", "-", input='[boundary.gatway]\nsystem_prompt = "drop"').stderr.split())
+    assert "boundary.gatway holds for recorders that were given the name 'gatway' alone" in told
+    for source in ("gateway", '"*"', "otlp", "claude-code"):
+        told = run("set", "desk", "-", input=f'[boundary.{source}]\nsystem_prompt = "drop"').stderr
+        assert "alone" not in told
+
+
 def test_a_policy_is_tried_and_set(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text(POLICY)

@@ -40,7 +40,7 @@ def test_what_is_left_in_a_spool_is_sent_once(home: Home, spool: Path) -> None:
 
 def test_a_server_that_is_away_or_says_no_leaves_the_spool_as_it_is(home: Home, spool: Path) -> None:
     for words, message in (
-        (["--to", "http://127.0.0.1:9", "--for", "0"], "cannot be reached"),
+        (["--to", "http://127.0.0.1:9", "--for", "0"], r"cannot be reached.*; all is kept in .*: run this again"),
         (["--to", "x"], "address"),
     ):
         with pytest.raises(FlywheelError, match=message):

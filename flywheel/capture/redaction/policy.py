@@ -93,7 +93,9 @@ def parsed(text: str) -> Policy:
     builtin = detector(DEFAULT).kinds
     for name, custom in policy.custom.items():
         if not KIND.fullmatch(name) or name in builtin:
-            raise FlywheelError(f"a custom kind is named in capitals, digits and '_' and is not built in; not {name!r}")
+            raise FlywheelError(
+                f"a custom kind is named in two to 32 capitals, digits and '_' and is not built in; not {name!r}"
+            )
         pattern(custom.pattern, custom.flags)
     for allowed in policy.allow_patterns:
         pattern(allowed)
