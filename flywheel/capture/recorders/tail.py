@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,19 +23,23 @@ class Tail:
         self.ended: set[str] = set()
         self.torn: list[bytes] = []
         self._at = 0
+        self._last = 0, b""  # size and digest of the line that ends there
 
     def records(self, *, dead: bool) -> Iterator[Trajectory | Outcome]:
         """What ended since it was last asked; of a dead writer's, all there is."""
         with self.path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < self._at:
-                # What a disk did not take was cut off again: it is read anew, and known by its ids.
-                self._at, self.open = 0, {}
+            size, digest = self._last
+            file.seek(self._at - size)
+            if _digest(file.read(size)) != digest and self._at:
+                # What a disk did not take was cut off again, or an erasure came: it is read anew, and known by its ids.
+                self._at, self.open, self.torn = 0, {}, []
             file.seek(self._at)
             while lines := file.readlines(CHUNK):
                 for line in lines:
                     if not line.endswith(b"\n") and not dead:
                         return
                     self._at += len(line)
+                    self._last = len(line), _digest(line)
                     if line.strip() and not journal.erased(line):
                         yield from self._event(line)
 
@@ -64,3 +68,7 @@ class Tail:
                 yield ended
         else:
             self.torn.append(line)
+
+
+def _digest(line: bytes) -> bytes:
+    return hashlib.blake2b(line, digest_size=16).digest()
