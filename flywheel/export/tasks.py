@@ -24,7 +24,8 @@ from flywheel.views.graded import Graded, Row
 SILENT = "the assistant says nothing"
 UNGRADED = "no verdict"
 # The reasons of gates are those of branch points; these are of trajectories that no branch point has part in.
-ALONE = "no other try of the task did anything else"
+ALONE = "no other try of the task began alike"
+ALIKE = "no other try of the task did anything else"
 BETWEEN = "neither the best step nor the usual one"
 
 
@@ -93,9 +94,11 @@ def _judged(graded: list[Graded], tell: Tell) -> list[Judged]:
 
 def _why(tree: nx.DiGraph, reasons: dict[int, str], id: str) -> str:
     """Why a trajectory is on no side of a pair: what its first branch point is not a pair for."""
+    if tree.nodes[ROOT]["multiplicity"] == 1:
+        return ALONE
     node: int | None = ROOT
     while node is not None:
         if reasons.get(node, "one action") != "one action":
             return BETWEEN if reasons[node] == KEPT else reasons[node]
         node = next((c for c in tree.successors(node) if id in tree.nodes[c]["trajectories"]), None)
-    return ALONE
+    return ALIKE
