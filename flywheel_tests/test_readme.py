@@ -139,6 +139,8 @@ def test_the_pages_and_pictures_that_pages_lead_to_exist() -> None:
 def test_each_command_teaches_and_speaks_json(path: tuple[str, ...]) -> None:
     command = LEAVES[path]
     assert f"flywheel {' '.join(path)}" in (command.help or ""), "the help shows no example"
+    paragraphs = (command.help or "").split("\n\n")
+    assert not any("\n" in paragraph for paragraph in paragraphs), "a terminal breaks lines where it ends"
     options = {option for parameter in command.params for option in parameter.opts}
     assert ("--json" in options) == (path not in NO_JSON)
     assert all(parameter.help for parameter in command.params if parameter.param_type_name == "option")

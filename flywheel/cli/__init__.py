@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import sys
 
 import typer
@@ -17,6 +18,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def unwrap(group: typer.Typer) -> None:
+    """Make each paragraph of the commands' help one line: where it breaks is the terminal's to say."""
+    for command in group.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split("\n")) for paragraph in paragraphs)
+    for below in group.registered_groups:
+        if below.typer_instance:
+            unwrap(below.typer_instance)
 
 
 def main() -> None:
@@ -57,3 +68,5 @@ from flywheel.cli import token as token
 from flywheel.cli import train as train
 from flywheel.cli import versions as versions
 from flywheel.cli import wheel as wheel
+
+unwrap(app)
