@@ -21,7 +21,8 @@ from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
 BATCH = 500  # records that are stored at once: what memory holds
-SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".traj")  # of the files that are taken from a folder
+# Of the files that are taken from a folder.
+SUFFIXES = tuple(kind + packed for kind in (".json", ".jsonl", ".ndjson", ".traj") for packed in ("", ".gz"))
 
 
 class FileReport(msgspec.Struct, kw_only=True):
@@ -188,7 +189,7 @@ def files(paths: Sequence[Path]) -> list[Path]:
         named = (p for p in path.rglob("*") if p.name.endswith(SUFFIXES) and p.is_file())
         inside = sorted(named) if path.is_dir() else [path]
         if not inside:
-            raise FlywheelError(f"{path} holds no {', '.join(SUFFIXES)} file")
+            raise FlywheelError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}; name others one by one")
         found += inside
     return found
 

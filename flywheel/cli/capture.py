@@ -61,7 +61,9 @@ FORMATS = (
 
 @app.command()
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files, or folders of .json, .jsonl and .traj files (.gz too).")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files, or folders of .json, .jsonl, .ndjson and .traj files (.gz too).")
+    ],
     workspace: Workspace,
     format: Annotated[
         str, typer.Option(help=f"{', '.join(FORMATS)}, or one of `flywheel formats`; auto finds out.")

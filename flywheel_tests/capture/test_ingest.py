@@ -188,8 +188,12 @@ def test_of_a_folder_files_alone_are_read_and_a_pipe_is_refused(desk: Home, file
     good = file("a.jsonl", [CHAT])
     good.with_name("folder.json").mkdir()
     os.mkfifo(good.with_name("pipe.json"))
+    for name in ("b.ndjson", "c.ndjson.gz", "notes.csv"):
+        text = good.read_bytes()
+        good.with_name(name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
 
-    assert [Path(f.path).name for f in ingest(desk, [good.parent], "desk").files] == ["a.jsonl"]
+    read = [Path(f.path).name for f in ingest(desk, [good.parent], "desk").files]
+    assert read == ["a.jsonl", "b.ndjson", "c.ndjson.gz"]
     with pytest.raises(FlywheelError, match="only once"):
         ingest(desk, [good.with_name("pipe.json")], "desk")
 

@@ -70,7 +70,7 @@ def desk(made: Path, tmp_path: Path) -> Path:
     ("words", "message"),
     [
         ("ingest none.json -w desk", "none.json does not exist"),
-        ("ingest folder -w desk", "folder holds no .json, .jsonl, .json.gz, .jsonl.gz, .traj file"),
+        ("ingest folder -w desk", "folder holds no file that ends in .json, .json.gz, .jsonl, .jsonl.gz, .ndjson"),
         ("ingest empty.jsonl -w desk", "empty.jsonl is empty"),
         ("ingest binary.json -w desk", "of no known format; the formats are: "),
         ("ingest chats.jsonl -w desk --format csv", "there is no format 'csv'; the formats are"),
