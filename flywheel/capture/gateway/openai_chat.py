@@ -14,6 +14,8 @@ NAME: str = "chat.completions"
 DONE = b"[DONE]"
 # Members of a delta that say again what it was said before, rather than go on with it.
 REPEATED = frozenset({"role", "id", "type", "object", "index", "format", "expires_at"})
+# What may be a text or parts, and which parts go on from one another.
+PARTS, MERGED = frozenset({"content", "thinking"}), frozenset({"text", "thinking"})
 
 # What others call token ids and log-probabilities, by the names under which redaction looks for them.
 TOKENS = {
@@ -161,7 +163,9 @@ def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
         old = into.get(key)
         if value is None:
             continue
-        if isinstance(old, str) and isinstance(value, str) and key not in REPEATED:
+        if key in PARTS and old and {type(old), type(value)} in ({list}, {list, str}):
+            into[key] = _longer(old, value)
+        elif isinstance(old, str) and isinstance(value, str) and key not in REPEATED:
             into[key] = old + value
         elif isinstance(old, list) and isinstance(value, list):
             old += value
@@ -174,6 +178,18 @@ def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = value
+
+
+def _longer(old: str | list[Any], value: str | list[Any]) -> list[Any]:
+    """Parts of a message, or its text, with what goes on from them: now as a text, now as parts (as Mistral has it)."""
+    parts, more = ([{"type": "text", "text": v}] if isinstance(v, str) else v for v in (old, value))
+    for part in more:
+        last = parts[-1] if parts else None
+        if isinstance(last, dict) and isinstance(part, dict) and last.get("type") == part.get("type") in MERGED:
+            _merge(last, part)
+        else:
+            parts = [*parts, part]
+    return parts
 
 
 def _said(choice: dict[str, Any]) -> Message:
@@ -193,14 +209,24 @@ def _details(choice: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
 def _message(raw: dict[str, Any]) -> Message:
     """A message with its text as text, and calls of custom tools as calls of functions."""
     message = {k: v for k, v in raw.items() if v is not None and k not in ("cache_control", "content")}
-    message["content"] = (
-        interface.joined(raw["content"]) if isinstance(raw.get("content"), list) else raw.get("content")
-    )
+    content = raw.get("content")
+    if isinstance(content, list):
+        thoughts = [part for part in objects(content) if part.get("type") == "thinking"]
+        if thoughts and not message.get("reasoning_content"):
+            message["reasoning_content"] = "\n".join(_thought(part.get("thinking")) for part in thoughts)
+            content = [part for part in content if part not in thoughts]
+        content = interface.joined(content)
+    message["content"] = content
     if message.get("tool_calls") == []:
         del message["tool_calls"]
     elif isinstance(calls := message.get("tool_calls"), list):
         message["tool_calls"] = [_call(call) for call in calls]
     return message
+
+
+def _thought(said: Any) -> str:
+    """What is thought in a part: a text, or parts of text."""
+    return text(said) or "".join(text(part.get("text")) for part in objects(said))
 
 
 def _call(call: Any) -> Any:

@@ -202,6 +202,26 @@ def test_a_message_that_is_said_whole_at_the_end_is_said_once() -> None:
     assert [c["id"] for c in message["tool_calls"]] == ["a"]
 
 
+def test_thoughts_among_the_parts_of_a_message() -> None:
+    def thinking(text: str) -> dict[str, Any]:
+        return {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}]}
+
+    said = streamed(
+        deltas(
+            {"role": "assistant", "content": ""},
+            thinking("They "),
+            thinking("greet."),
+            {"content": "Hel"},
+            {"content": "lo"},
+        )
+    )
+    whole = {"role": "assistant", "content": [*thinking("They greet.")["content"], {"type": "text", "text": "Hello"}]}
+
+    assert said.answers == [[{"role": "assistant", "content": "Hello", "reasoning_content": "They greet."}]]
+    assert openai_chat.answered({"choices": [{"message": whole}]}).answers == said.answers
+    assert openai_chat.asked({"messages": [whole]}).messages == said.answers[0]
+
+
 def test_chunks_that_are_not_quite_json_are_read() -> None:
     stream = openai_chat.stream()
     delta = b'{"choices":[{"index":0,"delta":{"content":"%s"},"logprobs":{"content":[{"logprob":%s}]}}]}'
