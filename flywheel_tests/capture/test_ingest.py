@@ -123,7 +123,8 @@ def test_a_file_of_no_known_format_stops_before_anything_is_stored(desk: Home, f
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("empty.json", "is empty"), ("absent.json", "does not exist"), ("folder", "holds no .json")]
+    ("name", "message"),
+    [("empty.json", "is empty"), ("absent.json", "does not exist"), ("folder", "holds no file that ends in .json")],
 )
 def test_what_is_not_there_is_an_error(desk: Home, tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "empty.json").touch()
