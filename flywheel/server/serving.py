@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import socket
 import sys
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from flywheel.server.connection import with_settings
 from flywheel.settings import Home
 
 SWITCH_S = 0.0005
+
+log = logging.getLogger(__name__)
 
 
 def serve(home: Home, config: Config, began: Callable[[str], None]) -> None:
@@ -100,6 +103,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and let go of all there is."""
+        patience = self.config.timeout_graceful_shutdown
+        log.info("stopping: what is under way has %s s to end; a second signal ends it at once", patience)
         await super().shutdown(sockets)
         gc.unfreeze()
 

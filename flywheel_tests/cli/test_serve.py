@@ -101,6 +101,7 @@ def test_a_server_tells_where_it_is_and_ends_in_peace(desk: Home) -> None:
         ]
         assert httpx.post(running.trajectories, json=ONE).json() == {"accepted": 1, "quarantined": []}
         assert running.stop() == 0
+        assert "stopping: what is under way has 30 s to end" in running.log.read_text()
 
     assert query(desk, "SELECT id FROM trajectories").rows == [("one",)]
     assert journal.paths(desk.journals / "desk") == []
