@@ -34,7 +34,7 @@ from starlette.types import Receive, Scope, Send
 import flywheel.cli.serve
 import flywheel.server.serving  # noqa: F401 - what a server imports late, before it is forked
 from flywheel.capture import Recorder
-from flywheel.capture.recorders import remote
+from flywheel.capture.recorders import shipping_thread
 from flywheel.capture.redaction.redact import Redactor
 from flywheel.cli import app
 from flywheel.schema import Trajectory
@@ -378,7 +378,7 @@ class Agent(Client):
 
     def __init__(self, bases: list[str], folder: Path, name: str, rng: random.Random, notes: Notes) -> None:
         super().__init__(bases, folder, name, rng, notes)
-        remote.EVERY, remote.LONGEST = 0.1, 0.5
+        shipping_thread.EVERY, shipping_thread.LONGEST = 0.1, 0.5
         self.recorder = Recorder.to(bases[-1], "desk", spool=folder / f"spool-{name}", agent="recorder")
 
     def work(self) -> None:

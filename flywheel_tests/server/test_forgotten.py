@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from flywheel import warehouse
 from flywheel.capture import Recorder
-from flywheel.capture.recorders import remote
+from flywheel.capture.recorders import shipping_thread
 from flywheel.capture.settling.settle import settle
 from flywheel.cli import app
 from flywheel.schema import TRAJECTORIES
@@ -127,7 +127,7 @@ def test_a_conversation_without_a_name_is_a_new_one_where_its_beginning_is_not_k
 
 
 def test_what_a_spool_holds_is_forgotten_there(desk: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "EVERY", 0.05)
+    monkeypatch.setattr(shipping_thread, "EVERY", 0.05)
     spool = Home(tmp_path / "spool")
     with serving(desk, Config(settle_every_s=3600)) as url:
         recorder = Recorder.to(url, "desk", spool=spool.root, agent="bot")

@@ -12,7 +12,8 @@ import pytest
 
 from flywheel import warehouse
 from flywheel.capture import workspaces
-from flywheel.capture.recorders import remote
+from flywheel.capture.recorders import shipping_thread
+from flywheel.capture.recorders.remote import RemoteRecorder
 from flywheel.capture.settling.settle import settle
 from flywheel.outcomes import policy
 from flywheel.schema import OUTCOMES, TRAJECTORIES
@@ -51,11 +52,11 @@ def test_the_recorder(support: Home) -> None:
 
 
 def test_the_recorder_elsewhere(support: Home, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "EVERY", 0.05)
+    monkeypatch.setattr(shipping_thread, "EVERY", 0.05)
     names: dict[str, object] = {}
     exec(blocks("recorder.md", "python")[-1].replace(SERVER, live(support)), names)
     recorder = names["recorder"]
-    assert isinstance(recorder, remote.RemoteRecorder)
+    assert isinstance(recorder, RemoteRecorder)
     recorder.shipping.stop()
     assert stored(support) == 1
 

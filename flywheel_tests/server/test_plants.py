@@ -20,7 +20,7 @@ import pytest
 from flywheel import warehouse
 from flywheel.capture import Recorder, access
 from flywheel.capture.feedback import github
-from flywheel.capture.recorders import remote
+from flywheel.capture.recorders import shipping_thread
 from flywheel.capture.settling.settle import Settled, settle
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, ToolCall
 from flywheel.server.config import Config
@@ -442,7 +442,7 @@ def test_no_delivery_of_github_leaves_one(planted: Desk) -> None:
 
 
 def test_no_spool_keeps_one(planted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "EVERY", 0.05)
+    monkeypatch.setattr(shipping_thread, "EVERY", 0.05)
     token, _ = access.issue(planted.home, "desk", ("admin",), name="agent")
     said = Spoken(PLANTS)
     recorder = Recorder.to(

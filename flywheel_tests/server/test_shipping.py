@@ -24,7 +24,7 @@ from flywheel import warehouse
 from flywheel.capture import Recorder, access
 from flywheel.capture.journals import journal
 from flywheel.capture.journals.journal import Full
-from flywheel.capture.recorders import remote, shipping, tail
+from flywheel.capture.recorders import shipping, shipping_thread, tail
 from flywheel.capture.recorders.remote import RemoteRecorder
 from flywheel.capture.recorders.sending import Server, Unreachable
 from flywheel.capture.recorders.shipping import Shipper, ship
@@ -40,7 +40,7 @@ Recording = Callable[..., RemoteRecorder]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "EVERY", 0.05)
+    monkeypatch.setattr(shipping_thread, "EVERY", 0.05)
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ class Writers:
     it can be settled away. After a fork the child begins anew: the parent's writers are the parent's.
     """
 
-    def __init__(self, home: Home, workspace: str, *, most: int = journal.ROTATE) -> None:
-        self._home, self._workspace, self._most = home, workspace, most
+    def __init__(self, home: Home, workspace: str) -> None:
+        self._home, self._workspace = home, workspace
+        self.most = journal.ROTATE
         # All that are not closed.
         self._all: set[Writer] = set()
         self._fresh()
@@ -86,7 +87,7 @@ class Writers:
         self._now: Writer | None = None
 
     def _old(self, writer: Writer) -> bool:
-        return writer.old or writer.size > self._most
+        return writer.old or writer.size > self.most
 
     def _retire(self) -> None:
         """Close the writers that are old and in which nothing goes on."""
