@@ -109,6 +109,7 @@ class Call:
         if self.request.api is openai_responses and answered.id and state == "completed":
             said = [*asked.messages[asked.instructions :], *(m for answer in answered.answers for m in answer)]
             remembered.add(answered.id, said, self.size)
+            remembered.add_items(answered.items)
             if conversation := openai_responses.conversation(asked):
                 remembered.add(conversation, said, self.size)
         if not asked.messages and not answered.answers:
@@ -162,7 +163,7 @@ class Call:
         body = interface.decoded(self.request.body)
         if not isinstance(body, dict):
             return Asked(messages=[])
-        asked = self.request.api.asked(body)
+        asked = self.request.api.asked(remembered.told(body))
         earlier = remembered.messages(openai_responses.before(asked))
         return asked if earlier is None else openai_responses.after(asked, earlier)
 

@@ -33,7 +33,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """An answer: the messages of each choice, and beside them what else is known of it.
 
     `usage` counts what the whole request took, in tokens. `state` is partial where the answer has not come to its
-    end, failed where the upstream said so in `error`.
+    end, failed where the upstream said so in `error`. `items` are its parts by the ids by which later requests may
+    refer to them.
     """
 
     answers: list[list[Message]] = []
@@ -44,6 +45,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int | None = None
     state: EndState = "completed"
     error: str = ""
+    items: dict[str, dict[str, Any]] = {}
 
 
 class Stream(Protocol):

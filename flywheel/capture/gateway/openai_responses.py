@@ -9,6 +9,7 @@ import msgspec
 
 from flywheel.capture.gateway import interface
 from flywheel.capture.gateway.interface import Answered, Asked, count, kept, objects, text
+from flywheel.capture.gateway.remembered import REFERENCE
 from flywheel.capture.gateway.sse import Event
 from flywheel.capture.importers import dialects, halves
 from flywheel.capture.importers.dialects import Message
@@ -44,7 +45,12 @@ def asked(body: dict[str, Any]) -> Asked:
         model=text(body.get("model")),
         parameters=kept(body, "input", "instructions", "tools", "model", "previous_response_id", "conversation"),
         about=kept(
-            {"previous_response_id": body.get("previous_response_id"), "conversation": body.get("conversation")}
+            {
+                "previous_response_id": body.get("previous_response_id"),
+                "conversation": body.get("conversation"),
+                # Items of earlier answers that nothing is known of here.
+                "item_references": [i.get("id") for i in objects(items) if i.get("type") == REFERENCE] or None,
+            }
         ),
     )
 
@@ -90,6 +96,7 @@ def answered(body: dict[str, Any]) -> Answered:
         completion_tokens=count(usage.get("output_tokens")),
         state="failed" if error else "partial" if status in ("queued", "in_progress", "cancelled") else "completed",
         error=error,
+        items={item["id"]: item for item in objects(body.get("output")) if text(item.get("id"))},
     )
 
 
@@ -174,7 +181,7 @@ def _messages(items: Iterable[Any], *, answer: bool = False) -> list[Message]:
                 turn["reasoning_content"] = "\n".join([*filter(None, [turn.get("reasoning_content")]), *thoughts])
         elif kind.endswith("_output"):
             found.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": [item]})
-        elif kind == "item_reference":
+        elif kind == REFERENCE:
             continue
         else:  # the server's own tools: searches, files, code, pictures
             turn = _turn(found)

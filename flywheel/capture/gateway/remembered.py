@@ -1,11 +1,16 @@
-"""Responses and conversations that later requests may go on from by their id: in memory, the latest ones."""
+"""Responses, their items, and conversations that later requests may name by their id: in memory, the latest ones."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import Any
+
+import msgspec
 
 from flywheel.capture.importers.dialects import Message
+
+REFERENCE = "item_reference"
 
 
 class Remembered:
@@ -15,7 +20,7 @@ class Remembered:
     """
 
     def __init__(self, bound: int = 64 * 2**20) -> None:
-        self._held: OrderedDict[str, tuple[list[Message], int]] = OrderedDict()
+        self._held: OrderedDict[str, tuple[list[Any], int]] = OrderedDict()
         self._bound, self._size = bound, 0
         self._lock = threading.Lock()
 
@@ -35,3 +40,20 @@ class Remembered:
         """What was said up to a response and in it; None where it is not known, or not any more."""
         found = self._held.get(id)
         return found[0] if found else None
+
+    def add_items(self, items: dict[str, dict[str, Any]]) -> None:
+        """Remember the items of a response by their ids."""
+        for id, item in items.items():
+            self.add(f"{REFERENCE} {id}", [item], len(msgspec.json.encode(item)))
+
+    def told(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A request with the items that it only refers to; those that are not known stay references."""
+        given = body.get("input")
+        if not isinstance(given, list) or not any(map(_refers, given)):
+            return body
+        found = [(self.messages(f"{REFERENCE} {i.get('id')}") or [i])[0] if _refers(i) else i for i in given]
+        return {**body, "input": found}
+
+
+def _refers(item: Any) -> bool:
+    return isinstance(item, dict) and item.get("type") == REFERENCE

@@ -106,7 +106,7 @@ def calls(recorded: Recorded, name: str, remembered: Remembered) -> list[Call]:
     """
     uri = recorded.uri or recorded.url
     interface = _interface(uri, recorded)
-    asked, answered = interface.asked(recorded.request), _answered(interface, recorded.response)
+    asked, answered = interface.asked(remembered.told(recorded.request)), _answered(interface, recorded.response)
     before = remembered.messages(str(asked.about.get("previous_response_id")))
     if before is not None:
         asked = openai_responses.after(asked, before)
@@ -116,6 +116,7 @@ def calls(recorded: Recorded, name: str, remembered: Remembered) -> list[Call]:
         raise ValueError("nothing is said in it")
     if answered.id and interface is openai_responses:
         history = asked.messages[asked.instructions :] + answers[0]
+        remembered.add_items(answered.items)
         remembered.add(answered.id, history, len(msgspec.json.encode(asked.messages[-1:] + answers[0])))
     return [
         Call(

@@ -313,6 +313,26 @@ def test_a_request_of_a_conversation_is_told_whole(named: Any) -> None:
     assert said({"input": "Hi"}, "Five") == ["Hi"]
 
 
+def test_items_that_a_request_only_refers_to_are_told() -> None:
+    path, remembered = "responses", Remembered()
+    asked = {"role": "user", "content": "Weather?"}
+    first = call(path, {"input": [asked]})
+    first.began(200, "text/event-stream", "")
+    for event in upstream.as_sse(upstream.responses_events(SAY), named=True):
+        first.feed(event)
+    first.exchange(remembered)
+
+    references = [{"type": "item_reference", "id": id} for id in ("rs_1", "msg_1", "fc_call_1", "of_another_time")]
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "sunny"}
+    exchange = call(path, {"input": [asked, *references, result]}).exchange(remembered)
+
+    assert exchange
+    assert [message["role"] for message in exchange.messages] == ["user", "assistant", "tool"]
+    assert exchange.messages[1]["content"] == "Sunny."
+    assert exchange.messages[1]["tool_calls"][0]["id"] == "call_1"
+    assert exchange.about["item_references"] == ["of_another_time"]
+
+
 def test_an_error_of_the_upstream_is_kept_as_text() -> None:
     for body, error in (
         (b'{"error": {"code": "x", "message": "no"}}', "500 x: no"),
