@@ -93,8 +93,12 @@ async def admitted(request: Request, workspace: str, role: Role, token: str | No
     # A plain route is told by what it does, for its path has names that somebody sent.
     scope = request.scope
     route = getattr(scope.get("route"), "path", None) or type(scope.get("endpoint")).__name__.lower()
-    ask = (running(request), request.headers, workspace, role, token, f"{request.method} {route}", target)
-    return await run_in_threadpool(_admitted, *ask) if artifacts.remote(ask[0].home.workspaces) else _admitted(*ask)
+    server = running(request)
+    ask = (server, request.headers, workspace, role, token, f"{request.method} {route}", target)
+    grant = await run_in_threadpool(_admitted, *ask) if artifacts.remote(server.home.workspaces) else _admitted(*ask)
+    if grant.id and (client := scope.get("flywheel.client")):
+        server.knows(client)
+    return grant
 
 
 def visible(request: Request) -> list[str]:
@@ -174,15 +178,14 @@ def _from_here(host: str, headers: Headers) -> str | None:
     """
     if not loopback(host):
         return "this server listens beyond its own machine: no workspace can be used without a token"
-    named = headers.get("host", "")
+    named, origins = ",".join(headers.getlist("host")), headers.getlist("origin")
     try:
         asked = urlsplit(f"//{named}").hostname or ""
     except ValueError:
         asked = ""
-    if not loopback(asked):
+    if not loopback(asked) or "@" in named:
         return "without a token, ask this server as 127.0.0.1 or localhost"
-    origin = headers.get("origin")
-    if origin is not None and origin.lower() != f"http://{named.lower()}":
+    if any(origin.lower() != f"http://{named.lower()}" for origin in origins):
         return "a page of another site may not use this server without a token"
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return "a page of another site may not use this server without a token"

@@ -115,7 +115,9 @@ def _path(scope: Scope) -> str:
     """What of the path follows `/v1/`, as it was written."""
     before = 6 if "trajectory" in scope["path_params"] else 4
     parts = scope["raw_path"].decode("latin-1").split("/")[before:]
-    if any(part.lower().replace("%2e", ".") in (".", "..") for part in parts):
+    # A server of models may read more than a slash as one, and leave out what follows a semicolon.
+    inner = [part.replace("%2e", ".").partition(";")[0] for part in re.split(r"/|\\|%2f|%5c", "/".join(parts).lower())]
+    if "." in inner or ".." in inner:
         raise Refused(404, "a path of the gateway has no dots for parts")
     return "/".join(parts)
 

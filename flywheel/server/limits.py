@@ -13,9 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flywheel.server import bodies
 from flywheel.server.bodies import Body
 from flywheel.server.errors import Refused, answer
-from flywheel.server.running import Running
+from flywheel.server.running import CLIENTS, Running
 
-CLIENTS = 4096  # clients whose rate is remembered, those who asked last
 KEYS = (b"x-flywheel-token", b"authorization", b"x-api-key", b"api-key")
 CUT = (b"content-encoding", b"content-length", b"transfer-encoding")
 
@@ -23,8 +22,8 @@ CUT = (b"content-encoding", b"content-length", b"transfer-encoding")
 class Limits:
     """Turns down what is too much: requests of one client (429), of all (503), bodies by their size, pace and form.
 
-    A client is known by the token that it sends, whether it is valid or not, else by its address. Answers pass as they
-    come; of a body, routes see what it unpacks to.
+    A client is known by the token that it sends once that was let through, else by its address: who makes tokens up has
+    no more than who sends none. Answers pass as they come; of a body, routes see what it unpacks to.
     """
 
     def __init__(self, app: ASGIApp, running: Running, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,7 +39,7 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        client = _client(scope)
+        client = self._client(scope)
         try:
             encoding = self._checked(scope, client)
         except Refused as refusal:
@@ -79,6 +78,16 @@ class Limits:
             self._running.under_way[client] -= 1
             if not self._running.under_way[client]:
                 del self._running.under_way[client]
+
+    def _client(self, scope: Scope) -> bytes:
+        """By what a client is known; keys are not kept."""
+        given = {name: value for name, value in scope["headers"] if name in KEYS}
+        if given:
+            token = hashlib.sha256(b"\n".join(given[name] for name in KEYS if name in given)).digest()
+            scope["flywheel.client"] = token
+            if token in self._running.known:
+                return token
+        return (scope.get("client") or ("",))[0].encode()
 
     def _checked(self, scope: Scope, client: bytes) -> str:
         """How the body is packed.
@@ -121,14 +130,6 @@ class Rates:
         if len(self._left) > CLIENTS:
             self._left.popitem(last=False)
         return wait
-
-
-def _client(scope: Scope) -> bytes:
-    """By what a client is known; keys are not kept."""
-    given = {name: value for name, value in scope["headers"] if name in KEYS}
-    if given:
-        return hashlib.sha256(b"\n".join(given[name] for name in KEYS if name in given)).digest()
-    return (scope.get("client") or ("",))[0].encode()
 
 
 async def _answer(refusal: Refused, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -27,6 +27,7 @@ Found = TypeVar("Found")
 
 READERS = 4  # questions to the tables at a time: each uses all processors
 TAKERS = 2  # bodies that are parsed at a time: what one becomes in memory can be many times its size
+CLIENTS = 4096  # clients that are remembered, those who asked last
 LAST_S = 5.0  # for what was broken off
 
 
@@ -41,10 +42,18 @@ class Running:
     def __init__(self, home: Home, config: Config, clock: Callable[[], datetime] = utc_now) -> None:
         self.home, self.config, self.clock = home, config, clock
         self.under_way: Counter[bytes] = Counter()  # requests, by client
+        self.known: OrderedDict[bytes, None] = OrderedDict()  # clients whose token was let through
         self.reading = asyncio.Semaphore(READERS)
         self.taking = asyncio.Semaphore(TAKERS)
         self._writers: dict[str, Writer] = {}
         self._lock = threading.Lock()
+
+    def knows(self, client: bytes) -> None:
+        """Remember a client whose token was let through."""
+        self.known[client] = None
+        self.known.move_to_end(client)
+        if len(self.known) > CLIENTS:
+            self.known.popitem(last=False)
 
     def writer(self, workspace: str) -> Writer:
         """The writer of a workspace: one for all that write to it here."""

@@ -134,6 +134,19 @@ def test_a_call_is_captured_however_its_path_is_written(desk: Home, through: Thr
     assert len(exchanges(desk)) == 1
 
 
+@pytest.mark.parametrize("path", ["%2e%2e/admin", "..%2fadmin", "a%2F..%2f..%2Fadmin", "..%5cadmin", "..;a=b/admin"])
+def test_no_path_leads_out_of_the_base_url(through: Through, path: str) -> None:
+    upstream = Upstream()
+    url = httpx.URL(through(upstream))
+
+    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+        connection.sendall(f"GET /w/desk/v1/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert not upstream.seen
+
+
 def test_other_routes_pass_and_are_not_captured(desk: Home, through: Through) -> None:
     upstream = Upstream()
     base = through(upstream)

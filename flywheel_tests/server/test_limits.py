@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from flywheel import warehouse
+from flywheel.capture import access
 from flywheel.schema import Step, trajectories_table
 from flywheel.server import bodies
 from flywheel.server.bodies import unpacked
@@ -157,7 +158,20 @@ def test_too_many_requests_wait(live: Live, desk: Home) -> None:
     assert first == [200, 200, 200, 429]
     assert refused.json()["error"]["type"] == "too_many_requests"
     assert 1 <= int(refused.headers["Retry-After"]) <= 10
-    assert httpx.get(f"{base}/health", headers={"Authorization": "Bearer another"}).status_code == 200
+    assert httpx.get(f"{base}/health", headers={"Authorization": "Bearer another"}).status_code == 429
+
+
+def test_a_client_is_known_by_a_token_once_that_was_let_through(live: Live, desk: Home) -> None:
+    token, _ = access.issue(desk, "desk", ["admin"], name="ann")
+    headers = {"Authorization": f"Bearer {token}"}
+    base = live(desk, Config(requests_per_s=0.1, burst=3))
+    url = f"{base}/api/v1/workspaces/desk/trajectories"
+
+    known = httpx.get(url, headers=headers).status_code
+    made_up = [httpx.get(url, headers={"X-Flywheel-Token": f"fw_{n:064}"}).status_code for n in range(4)]
+    own = [httpx.get(url, headers=headers).status_code for _ in range(4)]
+
+    assert (known, made_up, own) == (200, [401, 401, 429, 429], [200, 200, 200, 429])
 
 
 def test_a_bucket_fills_with_time() -> None:
@@ -172,15 +186,22 @@ def test_a_bucket_fills_with_time() -> None:
 
 
 def test_requests_under_way_are_bounded_for_one_client_and_for_all(live: Live, desk: Home) -> None:
+    one, _ = access.issue(desk, "desk", ["admin"], name="ann")
+    two, _ = access.issue(desk, "desk", ["capture"], name="bob")
     base = live(desk, Config(concurrent_each=2, concurrent=3, body_idle_s=1.5))
+    headers = {"Authorization": f"Bearer {one}"}
     waiting = []
-    for key in (b"one", b"one", b"two"):
+    for token in (one, one, two):
+        authorized = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        assert (
+            httpx.post(f"{base}/api/v1/workspaces/desk/outcomes", headers=authorized, content="[]").status_code == 200
+        )
         connection = socket.create_connection(place(base))
-        connection.sendall(POST + b"Authorization: Bearer " + key + b"\r\nContent-Length: 10\r\n\r\n")
+        connection.sendall(POST + b"Authorization: Bearer " + token.encode() + b"\r\nContent-Length: 10\r\n\r\n")
         waiting.append(connection)
     time.sleep(0.3)
 
-    mine = httpx.get(f"{base}/health", headers={"Authorization": "Bearer one"})
+    mine = httpx.get(f"{base}/health", headers=headers)
     others = httpx.get(f"{base}/health")
     for connection in waiting:
         connection.close()
@@ -188,7 +209,7 @@ def test_requests_under_way_are_bounded_for_one_client_and_for_all(live: Live, d
 
     assert (mine.status_code, others.status_code) == (429, 503)
     assert "Retry-After" in mine.headers and "Retry-After" in others.headers
-    assert httpx.get(f"{base}/health", headers={"Authorization": "Bearer one"}).status_code == 200
+    assert httpx.get(f"{base}/health", headers=headers).status_code == 200
 
 
 def test_bodies_in_memory_are_bounded_all_together(live: Live, desk: Home) -> None:
