@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -38,8 +39,7 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
 
     `stored` names the trajectory that has an answer, for all answers that the journals hold; empty where there is
     none, since it could not be made (then `bad` tells why) or a span is no call. `outcomes` are what evaluators gave
-    spans of traces. `waiting` are the threads that go
-    on, and `held` the journals that hold something of them.
+    spans of traces. `waiting` are the threads that go on, and `held` the journals that hold something of them.
     """
 
     rows: list[Trajectory]
@@ -75,6 +75,8 @@ class Gathering:
             if event.at <= now:
                 self._closed[event.thread] = max(event.at, self._closed.get(event.thread, event.at))
         self._found = Gathered(rows=[], outcomes=[], bad=[], stored={}, waiting=set(), held=set())
+        # What was stored before of traces that are evaluated later: metadata by trace and id.
+        self._earlier: dict[str, dict[str, dict[str, Any]]] = {}
 
     def gather(self, exchanges: Iterable[Held], spans: Iterable[HeldSpan]) -> Gathered:
         """What is to be stored of exchanges and spans."""

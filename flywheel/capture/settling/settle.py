@@ -5,33 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from flywheel import artifacts
 from flywheel.capture import workspaces
-from flywheel.capture.erasing import forget, traces
 from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.held import Held, HeldSpan, Shelf, shelves
-from flywheel.capture.journals.journal import (
-    Began,
-    Closed,
-    Ended,
-    Event,
-    Exchanged,
-    Said,
-    SetAside,
-    Spanned,
-    Told,
-    Torn,
-    Whole,
-)
-from flywheel.capture.journals.unfinished import Unfinished
+from flywheel.capture.journals.held import shelves
+from flywheel.capture.journals.journal import Torn
 from flywheel.capture.settling.arrivals import Arrivals
 from flywheel.capture.settling.gathered import IDLE, Bad, Gathering
+from flywheel.capture.settling.pages import Page, page_of
 from flywheel.schema import Outcome, Quarantined, Trajectory
 from flywheel.settings import Home
 
@@ -56,22 +42,6 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     journals_removed: int
 
 
-class Pages(msgspec.Struct):
-    """What one journal holds; `dead` when its writer is gone. The open trajectories arrive with their last event."""
-
-    path: Path
-    dead: bool
-    ended: list[Trajectory]
-    open: dict[str, Trajectory]
-    outcomes: list[Outcome]
-    torn: list[Torn]
-    refused: list[Quarantined] = []
-    erased: int = 0
-    exchanges: list[Held] = []
-    spans: list[HeldSpan] = []
-    closed: list[Closed] = []
-
-
 def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) -> Settled:
     """Store what the journals of a workspace hold up to `now`, and close the time up to then.
 
@@ -91,7 +61,7 @@ def settle(home: Home, workspace: str, now: datetime, idle: timedelta = IDLE) ->
     with arrivals.locked(), ExitStack() as claims:
         paths = journal.paths(arrivals.folder)
         known = shelves(arrivals.folder, paths)
-        pages = [_read(p, arrivals, known[p.name], dead=claims.enter_context(journal.claimed(p))) for p in paths]
+        pages = [page_of(p, arrivals, known[p.name], dead=claims.enter_context(journal.claimed(p))) for p in paths]
         candidates, abandoned = _candidates(pages)
         due = {i: t for i, t in candidates.items() if t.arrived_at <= now}
         told = [outcome for page in pages for outcome in page.outcomes]
@@ -150,7 +120,7 @@ def _remembered(arrivals: Arrivals) -> dict[str, str]:
     return artifacts.read_json(path) if path.exists() else {}
 
 
-def _add_bad(pages: Sequence[Pages], bad: Sequence[Bad]) -> None:
+def _add_bad(pages: Sequence[Page], bad: Sequence[Bad]) -> None:
     """Have events of which no trajectory can be made set aside, as lines that are none."""
     of_name = {page.path.name: page for page in pages}
     for one in bad:
@@ -158,68 +128,7 @@ def _add_bad(pages: Sequence[Pages], bad: Sequence[Bad]) -> None:
         of_name[one.place.path.name].torn.append(Torn(one.place.line, one.error, data))
 
 
-def _read(path: Path, arrivals: Arrivals, known: Shelf, *, dead: bool) -> Pages:
-    pages = Pages(path, dead, [], {}, [], [])
-    events: list[tuple[int, Event | Held | HeldSpan, set[str]]] = []
-    whole, tail, erased = journal.lines(path)
-    for number, offset, line in whole:
-        event = known.known(offset, line) or journal.decoded(line)
-        if isinstance(event, Exchanged | Spanned):
-            event = known.add(number, offset, line, event)
-        if isinstance(event, str):
-            pages.torn.append(Torn(number, event, line))
-        else:
-            events.append((number, event, event.ids if isinstance(event, Held | HeldSpan) else traces.ids_of(event)))
-    if tail:
-        pages.torn.append(journal.cut_off(whole, tail))
-    if not dead:
-        pages.torn.clear()
-    gone: set[str] = set()
-    if arrivals.tombstones:
-        gone = arrivals.tombstones.either({id for _, _, ids in events for id in ids})
-    if erased or gone:
-        gone |= _orphans([event for _, event, _ in events if isinstance(event, Held) and event.ids.isdisjoint(gone)])
-    if gone:
-        forget.clear(path, gone)
-    begun: dict[str, Unfinished] = {}
-    for line, event, ids in events:
-        if gone and not ids.isdisjoint(gone):
-            pages.erased += isinstance(event, Began | Whole | Told | Held | HeldSpan | SetAside)
-        elif isinstance(event, Whole):
-            pages.ended.append(event.trajectory)
-        elif isinstance(event, Told):
-            pages.outcomes.append(event.outcome)
-        elif isinstance(event, Began):
-            begun[event.trajectory.id] = Unfinished(event.trajectory)
-        elif isinstance(event, Held):
-            pages.exchanges.append(event)
-        elif isinstance(event, HeldSpan):
-            pages.spans.append(event)
-        elif isinstance(event, Closed):
-            pages.closed.append(event)
-        elif isinstance(event, SetAside):
-            pages.refused.append(event.input)
-        elif isinstance(event, Said | Ended) and event.id in begun:
-            if ended := begun[event.id].take(event):
-                pages.ended.append(ended)
-                del begun[event.id]
-        else:
-            pages.torn.append(Torn(line, "this trajectory has not begun here", msgspec.json.encode(event)))
-    pages.open = {id: unfinished.so_far for id, unfinished in begun.items()}
-    pages.torn.sort(key=lambda torn: torn.line)
-    return pages
-
-
-def _orphans(exchanges: Sequence[Held]) -> set[str]:
-    """The exchanges that go on from one that was erased. Without an erased line, it was torn: then they are stored."""
-    here: set[str] = set()
-    orphans: set[str] = set()
-    for exchange in exchanges:
-        (here if exchange.after is None or exchange.after in here else orphans).add(exchange.id)
-    return orphans
-
-
-def _candidates(pages: Sequence[Pages]) -> tuple[dict[str, Trajectory], set[str]]:
+def _candidates(pages: Sequence[Page]) -> tuple[dict[str, Trajectory], set[str]]:
     """One trajectory an id, and the ids of the abandoned: the first that ended, else the longest a dead writer left.
 
     What a living writer still writes is not a candidate.
@@ -240,7 +149,7 @@ def _arriving(row: Row, arrivals: Arrivals, now: datetime) -> Row:
     return msgspec.structs.replace(row, arrived_at=arrivals.moment(row.arrived_at, now))
 
 
-def _set_aside(pages: Sequence[Pages], workspace: str, at: datetime) -> list[Quarantined]:
+def _set_aside(pages: Sequence[Page], workspace: str, at: datetime) -> list[Quarantined]:
     """Keep the lines that are no events beside their journals; returns the rows that tell of them."""
     rows: list[Quarantined] = []
     for page in pages:
@@ -263,7 +172,7 @@ def _set_aside(pages: Sequence[Pages], workspace: str, at: datetime) -> list[Qua
     return rows
 
 
-def _waits(page: Pages, waiting: set[str], now: datetime) -> bool:
+def _waits(page: Page, waiting: set[str], now: datetime) -> bool:
     """Whether something in a journal is still to be stored."""
     held = {trajectory.id for trajectory in page.ended} | page.open.keys()
     moments = [*(row.arrived_at for row in (*page.outcomes, *page.refused)), *(event.at for event in page.closed)]
