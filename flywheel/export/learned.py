@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,9 @@ class Learned(Stepwise):
 
     def page(self, after: str | None, limit: int | None) -> tuple[Learned, str | None]:
         """So many rows; a cursor is the number of those before them."""
-        if after is not None and not after.isdecimal():
+        if after is not None and not (after.isascii() and after.isdecimal() and len(after) < 16):
             raise FlywheelError("this is no cursor of these rows: send back what X-Next-Cursor was, or leave it out")
-        some: Learned = object.__new__(Learned)
-        vars(some).update(vars(self))
+        some = copy.copy(self)
         first = int(after or 0)
         some._table = self._table.slice(first, limit)
         some.total = some._table.num_rows

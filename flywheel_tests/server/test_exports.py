@@ -1,5 +1,6 @@
 """Rows of a format over HTTP: streamed, page by page, and of one workspace alone."""
 
+import base64
 import hashlib
 import json
 
@@ -235,7 +236,9 @@ def test_what_trees_taught_goes_out_by_key_to_whom_it_came_of(asked: httpx.Clien
     rest = asked.get(first.links["next"]["url"])
     assert len(whole) == 3 and [*rows(first), *rows(rest)] == whole
     assert "x-next-cursor" not in rest.headers
-    assert asked.get(f"{PATH}/trl-dpo", params={"pairs": "p", "cursor": "eHg="}).status_code == 400
+    for cursor in ("xx", "9" * 99, "٣"):
+        sent = {"pairs": "p", "cursor": base64.urlsafe_b64encode(cursor.encode()).decode()}
+        assert asked.get(f"{PATH}/trl-dpo", params=sent).status_code == 400
     card = asked.get(f"{PATH}/trl-dpo/card", params={"pairs": "p", "where": "margin < 0"}).json()
     assert (card["unit"], card["looked_at"], card["written"]) == ("pairs", 3, 0)
     records = rows(asked.get(f"{PATH}/step-records", params={"trees": "p"}))
