@@ -17,6 +17,13 @@ from flywheel.capture.importers.dialects import Message
 NAME: str = "responses"
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
 CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+# Tools that the model knows without being told of them, and that the client runs: what each is asked.
+KNOWN = {
+    "local_shell_call": "action",
+    "shell_call": "action",
+    "apply_patch_call": "operation",
+    "computer_call": "action",
+}
 RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
 # Under which member an event's delta goes on, in an item or in a part of one.
 DELTAS = {
@@ -180,12 +187,20 @@ def _messages(items: Iterable[Any], *, answer: bool = False) -> list[Message]:
             if thoughts := [thought for thought in thoughts if thought]:
                 turn["reasoning_content"] = "\n".join([*filter(None, [turn.get("reasoning_content")]), *thoughts])
         elif kind.endswith("_output"):
-            found.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": [item]})
+            output = item.get("output")
+            said = [item] if kind == "computer_call_output" or output is None else dialects.as_text(output)
+            found.append({"role": "tool", "tool_call_id": item.get("call_id") or item.get("id"), "content": said})
         elif kind == REFERENCE:
             continue
         else:  # the server's own tools: searches, files, code, pictures
             turn = _turn(found)
             turn.setdefault("items", []).append(item)
+            if kind in KNOWN:
+                function = {
+                    "name": kind.removesuffix("_call"),
+                    "arguments": dialects.as_text(item.get(KNOWN[kind]) or {}),
+                }
+                turn.setdefault("tool_calls", []).append({"id": item.get("call_id"), "function": function})
     return found
 
 

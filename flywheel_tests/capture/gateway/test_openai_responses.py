@@ -120,6 +120,25 @@ def test_a_refusal_pictures_and_the_servers_own_tools() -> None:
     assert asked.messages == [{"role": "user", "content": [shown]}]
 
 
+def test_tools_that_the_client_runs_untold_are_calls_with_results() -> None:
+    shell = {"type": "shell_call", "id": "sh", "call_id": "a", "action": {"commands": ["ls"]}}
+    patch = {"type": "apply_patch_call", "id": "ap", "call_id": "b", "operation": {"type": "delete_file", "path": "x"}}
+    listed = {"type": "shell_call_output", "call_id": "a", "output": [{"stdout": "x"}]}
+    done = {"type": "apply_patch_call_output", "call_id": "b", "status": "completed", "output": "Done."}
+
+    (message,) = openai_responses.answered({"status": "completed", "output": [shell, patch]}).answers[0]
+    steps = chat.steps(openai_responses.asked({"input": [shell, patch, listed, done]}).messages)
+
+    calls = [("a", "shell", '{"commands":["ls"]}'), ("b", "apply_patch", '{"type":"delete_file","path":"x"}')]
+    assert message["items"] == [shell, patch]
+    assert [(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in message["tool_calls"]] == calls
+    assert [(call.id, call.name, call.arguments) for call in steps[0].tool_calls] == calls
+    assert [(s.tool_call_id, s.tool_name, s.content) for s in steps[1:]] == [
+        ("a", "shell", '[{"stdout":"x"}]'),
+        ("b", "apply_patch", "Done."),
+    ]
+
+
 def test_a_response_that_failed_or_is_not_finished() -> None:
     failed = openai_responses.answered({"status": "failed", "error": {"code": "server_error", "message": "sorry"}})
     queued = openai_responses.answered({"status": "queued", "output": []})
