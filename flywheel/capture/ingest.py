@@ -9,8 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from flywheel.capture import importers, workspaces
-from flywheel.capture.feedback import ledger
+from flywheel.capture import importers, quarantine, workspaces
 from flywheel.capture.importers import Importer, documents
 from flywheel.capture.importers.records import EXCERPT, Bad, Record
 from flywheel.capture.recorders.recorder import utc_now
@@ -228,7 +227,7 @@ def _store(
         counts += redactor.counts + Counter(LABEL=labels)
     source = "/".join(Path(report.path).parts[-2:])
     inputs = [(one.line, one.error, one.excerpt) for one in bad]
-    set_aside = ledger.refused(arrivals.home, arrivals.workspace, source, inputs, at)
+    set_aside = quarantine.refused(arrivals.home, arrivals.workspace, source, inputs, at)
     refused = arrivals.erased_inputs(set_aside)
     arrivals.add_quarantined(set_aside)
     arrivals.add_outcomes(outcomes)

@@ -11,8 +11,7 @@ from typing import Any
 
 import msgspec
 
-from flywheel.capture import strict
-from flywheel.capture.feedback import ledger
+from flywheel.capture import quarantine, strict
 from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.journals.journal import Whole
 from flywheel.capture.redaction import boundary, redact
@@ -130,7 +129,7 @@ def read(home: Home, workspace: str, records: Iterable[tuple[int, bytes]], limit
         except UNREADABLE as error:
             told = str(error) if not isinstance(error, RecursionError) else str(strict.too_deep(limits.depth))
             bad.append((number, told, record[: 4 * EXCERPT].decode("utf-8", "replace")))
-    return Read(accepted, ledger.refused(home, workspace, SOURCE, bad, now))
+    return Read(accepted, quarantine.refused(home, workspace, SOURCE, bad, now))
 
 
 def _trajectory(record: bytes, workspace: str, limits: Limits, now: datetime) -> Trajectory:

@@ -15,11 +15,11 @@ from starlette.requests import Request as Incoming
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from flywheel.capture.feedback.ledger import refused
 from flywheel.capture.gateway.calls import INTERFACES, Call, Named, Request
 from flywheel.capture.gateway.remembered import Remembered
 from flywheel.capture.journals.journal import Closed, Full, SetAside
 from flywheel.capture.journals.threads import Threads
+from flywheel.capture.quarantine import refused
 from flywheel.capture.redaction.redact import redactor
 from flywheel.server import access, passing, upstreams
 from flywheel.server.errors import Refused

@@ -10,9 +10,9 @@ import msgspec
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response
 
-from flywheel.capture import strict
+from flywheel.capture import quarantine, strict
 from flywheel.capture.audit import audit
-from flywheel.capture.feedback import github, ledger
+from flywheel.capture.feedback import github
 from flywheel.capture.feedback.github import Heard
 from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.journals.journal import SetAside, Told
@@ -60,7 +60,7 @@ async def delivered(
         heard = await asyncio.to_thread(_hear, here, workspace, event, body, kind)
     except FlywheelError as error:
         bad = [(None, str(error), _excerpt(body, kind))]
-        aside = await asyncio.to_thread(ledger.refused, here.home, workspace, github.SOURCE, bad, here.clock())
+        aside = await asyncio.to_thread(quarantine.refused, here.home, workspace, github.SOURCE, bad, here.clock())
         await here.writer(workspace).write([*map(SetAside, aside)])
         raise
     if heard.outcomes:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from flywheel.capture import posted, strict
+from flywheel.capture import posted, quarantine, strict
 from flywheel.capture.access import Grant
 from flywheel.capture.feedback import ledger
 from flywheel.capture.feedback.ledger import Heard, Telling, moment
@@ -73,7 +73,7 @@ async def tell(
     body = await request.body()
     async with here.taking:
         heard, rejected = await asyncio.to_thread(_read, here, workspace, body, lines)
-    aside = await asyncio.to_thread(ledger.refused, here.home, workspace, posted.SOURCE, rejected, here.clock())
+    aside = await asyncio.to_thread(quarantine.refused, here.home, workspace, posted.SOURCE, rejected, here.clock())
     if events := [*(Told(one.outcome) for one in heard), *map(SetAside, aside)]:
         await here.writer(workspace).write(events)
     again = sum(one.again for one in heard)

@@ -10,12 +10,11 @@ import msgspec
 
 from flywheel.capture import workspaces
 from flywheel.capture.feedback.keys import Keys
-from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.recorders.recorder import utc_now
 from flywheel.capture.redaction.redact import redactor
 from flywheel.capture.settling.arrivals import Arrivals
 from flywheel.capture.validity import checked
-from flywheel.schema import FlywheelError, Outcome, Quarantined, canonical_json
+from flywheel.schema import FlywheelError, Outcome, canonical_json
 from flywheel.settings import Home
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
@@ -159,39 +158,6 @@ def append(home: Home, workspace: str, outcomes: Sequence[Outcome], now: datetim
             erased=len(outcomes) - len(kept),
             unknown=frozenset(arrivals.new_trajectories(ids)),
         )
-
-
-def refused(
-    home: Home, workspace: str, source: str, bad: Sequence[tuple[int | None, str, str]], now: datetime
-) -> list[Quarantined]:
-    """Inputs that cannot be read, (line, error, how it begins) each, without secrets: what goes into quarantine.
-
-    Of the beginning `EXCERPT` characters are kept. One that comes again is the same, whatever comes with it: each has a
-    redactor of its own.
-    """
-    rows = []
-    for line, error, excerpt in bad:
-        clean = redactor(home, workspace)
-        rows.append(
-            Quarantined(
-                workspace=workspace,
-                source=clean.identifier(source),
-                line=line,
-                error=clean.text(error),
-                excerpt=clean.excerpt(excerpt[:EXCERPT], EXCERPT),
-                arrived_at=now,
-            )
-        )
-    return rows
-
-
-def set_aside(
-    home: Home, workspace: str, source: str, bad: Sequence[tuple[int | None, str, str]], now: datetime
-) -> int:
-    """Quarantine what is no outcome, told as `refused` takes it; returns how many were not there yet."""
-    arrivals = Arrivals(home, workspace)
-    with arrivals.locked():
-        return arrivals.add_quarantined(refused(home, workspace, source, bad, arrivals.moment(now, now)))
 
 
 def tell(

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import msgspec
 
-from flywheel.capture import workspaces
+from flywheel.capture import quarantine, workspaces
 from flywheel.capture.feedback import ledger
 from flywheel.capture.feedback.ledger import Telling
 from flywheel.capture.importers.records import EXCERPT
@@ -106,7 +106,7 @@ def load(
             report.errors = (*report.errors, *((line, error) for line, error, _ in bad))[:SHOWN]
             signals.update(outcome.signal for outcome in outcomes)
             if not dry_run:
-                ledger.set_aside(home, workspace, "/".join(path.parts[-2:]), bad, at)
+                quarantine.set_aside(home, workspace, "/".join(path.parts[-2:]), bad, at)
                 added = ledger.append(home, workspace, outcomes, at)
                 report.added += added.added
                 report.already_there += added.already_there
