@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import inspect
 import sys
+from pathlib import Path
 
 import typer
 
 from flywheel.cli.output import fail
 from flywheel.schema import FlywheelError
+from flywheel.settings import home
 
 app = typer.Typer(
     name="flywheel",
@@ -38,10 +40,22 @@ def main() -> None:
         fail(str(error))
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fail(f"the disk is full ({error}): free some space and run this again; what was written before stands")
+        elif _of_the_folder(error):
+            fail(f"the data folder {home().root} cannot be used ({error}): FLYWHEEL_HOME names another")
+        else:
             raise
-        fail(f"the disk is full ({error}): free some space and run this again; what was written before stands")
         sys.exit(1)
+
+
+def _of_the_folder(error: OSError) -> bool:
+    """Whether an error says that the data folder is none, or not this user's."""
+    root, at = home().root, Path(str(error.filename)).absolute()
+    if error.filename is None or not (at.is_relative_to(root) or root.is_relative_to(at)):
+        return False
+    # Where there is the folder, other errors are mistakes of ours.
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) or not root.is_dir()
 
 
 # Commands register themselves on `app`, so it must stand before they are imported.

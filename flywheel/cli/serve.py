@@ -51,6 +51,7 @@ def serve(
     given = {"host": host, "port": port, "openai": openai, "anthropic": anthropic, "champion": champion or None}
     settings = checked(msgspec.structs.replace(settings, **{k: v for k, v in given.items() if v is not None}))
     folder = home()
+    folder.root.mkdir(parents=True, exist_ok=True)
     logs.configure(json=log_json)
 
     def began(url: str) -> None:

@@ -105,6 +105,18 @@ def test_a_mistake_is_told_with_what_to_do(flywheel: Run, desk: Path, words: str
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("words", ["workspace create desk", "serve"])
+def test_a_data_folder_that_is_none_is_told(
+    flywheel: Run, desk: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    for folder in ("chats.jsonl", "chats.jsonl/below", "/proc/none"):
+        monkeypatch.setenv("FLYWHEEL_HOME", folder)
+        code, out, err = flywheel(*words.split())
+        assert (code, out) == (1, "")
+        assert f"the data folder {Path(folder).resolve()} cannot be used" in err
+        assert "FLYWHEEL_HOME names another" in err
+
+
 @pytest.mark.parametrize(
     "words",
     [
