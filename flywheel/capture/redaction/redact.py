@@ -61,9 +61,9 @@ class Redactor:
     """Redacts the texts of one trajectory by a policy: one value has one placeholder throughout.
 
     A value that was told by what stood beside it is known again wherever it comes later. The second value of a kind
-    that is masked is `<EMAIL_2>`; one that is hashed has the same `<EMAIL:3f9a...>`
-    everywhere in its workspace. What it does depends on the texts it has seen, in their order, and on nothing else.
-    `counts` tells how many places were replaced, by kind. `key` gives the secret that hashes are made with.
+    that is masked is `<EMAIL_2>`; one that is hashed has the same `<EMAIL:3f9a...>` everywhere in its workspace. What
+    it does depends on the texts it has seen, in their order, and on nothing else. `counts` tells how many places were
+    replaced, by kind. `key` gives the secret that hashes are made with.
     """
 
     def __init__(self, policy: Policy = DEFAULT, key: Callable[[], bytes] = bytes) -> None:
