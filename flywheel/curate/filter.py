@@ -35,6 +35,17 @@ COLUMNS = (
     "trajectory_id",
 )
 
+# Of what has no fixed size, functions may be used that make little more of it than they are given: what is written in
+# a few characters, such as repeat(model, 1000000000), could else take all memory of a server.
+FIXED = "(BOOLEAN|U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL|DATE|TIME.*|INTERVAL|UUID)"
+MODEST = (
+    *("+", "-", "add", "subtract", "&", "|", "~", "<<", ">>", "xor", "||", "concat", "greatest", "least"),
+    *("lower", "lcase", "upper", "ucase", "trim", "ltrim", "rtrim", "reverse", "strip_accents", "md5", "sha256"),
+    *("substring", "substr", "left", "right", "split", "str_split", "string_split", "regexp_extract"),
+    *("list_value", "list_extract", "list_element", "array_extract", "strftime", "dayname", "monthname", "date_part"),
+)
+TODAY = ("age", "current_localtime", "current_localtimestamp")
+
 
 def passes(candidates: pa.Table, expression: str) -> pa.Table:
     """Whether each candidate passes: columns trajectory_id and passes (null counts as no), in their order.
@@ -105,13 +116,16 @@ def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> None:
 
 @cache
 def _pure() -> frozenset[str]:
-    """The functions whose answer depends on what they are given alone."""
+    """The functions whose answer depends on what they are given alone, and is little more than that."""
     with warehouse.connect() as connection:
-        rows = connection.sql(
+        rows = connection.execute(
             """
-            SELECT function_name FROM duckdb_functions() WHERE function_type = 'scalar'
-            GROUP BY function_name HAVING bool_and(stability = 'CONSISTENT')
-            """
+            SELECT function_name FROM duckdb_functions() WHERE function_type = 'scalar' AND function_name NOT IN $today
+            GROUP BY function_name
+            HAVING bool_and(stability = 'CONSISTENT')
+                AND (bool_and(regexp_full_match(return_type, $fixed)) OR function_name IN $modest)
+            """,
+            {"today": TODAY, "fixed": FIXED, "modest": MODEST},
         ).fetchall()
     return frozenset(name for (name,) in rows)
 
