@@ -226,13 +226,16 @@ def test_a_settle_killed_at_any_write_and_run_again_stores_everything_once(desk:
     shutil.copytree(desk.root, plain.root)
     settle(plain, "desk", MONDAY + DAY)
     moments = random.Random(0).sample(range(1, 22), 6)
+    killed = 0
     for moment in moments:
         home = Home(tmp_path / f"killed-{moment}")
         shutil.copytree(desk.root, home.root)
         ran = subprocess.run([sys.executable, "-c", KILLED, str(home.root), str(moment)], check=False)
         assert ran.returncode in (0, -signal.SIGKILL)
+        killed += ran.returncode != 0
         settle(home, "desk", MONDAY + DAY)
         for root, schema in (("captures", TRAJECTORIES), ("outcomes", OUTCOMES), ("quarantine", QUARANTINE)):
             found = warehouse.read(getattr(home, root), schema, "desk")
             assert found.equals(warehouse.read(getattr(plain, root), schema, "desk")), (moment, root)
         assert journal.paths(home.journals / "desk") == []
+    assert killed >= 4
