@@ -104,7 +104,10 @@ def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise FlywheelError(f"write one statement; this is {len(kinds)}")
     asked = EXPLAIN.sub("", sql, count=1) if kinds[0] == duckdb.StatementType.EXPLAIN else sql
     [[text]] = connection.execute("SELECT json_serialize_sql($sql)", {"sql": asked}).fetchall()
-    parsed = msgspec.json.decode(text)
+    try:
+        parsed = msgspec.json.decode(text)
+    except RecursionError:
+        raise FlywheelError("this statement is nested too deeply") from None
     if parsed["error"] or len(parsed["statements"]) != 1 or not _kinds(parsed) <= READING:
         raise FlywheelError("a query reads: begin it with SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN")
 

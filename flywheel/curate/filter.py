@@ -95,7 +95,10 @@ class Candidates:
 def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> None:
     """Refuse all but one expression of known columns and functions that are pure."""
     text = connection.execute("SELECT json_serialize_sql($q)", {"q": f"SELECT ({expression}\n)"}).fetchall()[0][0]
-    parsed = msgspec.json.decode(text)
+    try:
+        parsed = msgspec.json.decode(text)
+    except RecursionError:
+        raise _refused(expression[:100], "it is nested too deeply") from None
     if parsed["error"]:
         raise _refused(expression, parsed["error_message"])
     nodes = [statement["node"] for statement in parsed["statements"]]
@@ -132,12 +135,14 @@ def _pure() -> frozenset[str]:
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
     """Every object of a parsed statement."""
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    if isinstance(value, list):
-        for inner in value:
-            yield from _nodes(inner)
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 def _refused(expression: str, why: str) -> FlywheelError:

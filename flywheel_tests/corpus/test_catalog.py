@@ -178,6 +178,7 @@ def test_a_person_may_have_the_catalog_open(week):
         "SELECT * FROM read_blob('{root}/keys/team')",
         "SELECT * FROM read_text('{captures}/../keys/team')",
         "SELECT * FROM glob('{root}/**')",
+        "SELECT " + "NOT " * 900 + "true",
     ],
 )
 def test_only_one_reading_statement_of_this_folder_is_run(week, sql):

@@ -61,6 +61,7 @@ def test_conditions(expression, kept):
         "arrived_at < current_localtimestamp()",
         "age(arrived_at) > INTERVAL 1 DAY",
         "length(repeat(model, 1000000000)) > 1",
+        "NOT " * 900 + "success",
         "len(range(1000000000)) > 1",
         "format('{:1000000000d}', n_steps) = ''",
         "length(replace(replace(model, 'm', 'mmmmmmmmmm'), 'm', 'mmmmmmmmmm')) > 1",
