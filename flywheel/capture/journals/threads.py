@@ -24,8 +24,9 @@ KEPT = 64 * 2**20
 
 
 class Tip(msgspec.Struct, frozen=True):
-    """The end of a conversation: an exchange, which of its answers, and what is known there."""
+    """The end of a conversation: an exchange, in which journal, which of its answers, and what is known there."""
 
+    file: str
     exchange: str
     choice: int
     thread: str
@@ -36,15 +37,15 @@ class Threads:
     """Writes the exchanges of a workspace, each as what follows the exchange that it goes on from, redacted, and
     without what of a prompt is not kept.
 
-    Known by a digest of all messages are the ends of the conversations in the writer's journal, in memory alone. What
-    extends one is written as what is new in it; what extends none (a rewritten history, a fork before an end, one
-    from before a restart) is written whole. Any thread or task may call.
+    Known by a digest of all messages are the ends of conversations, in memory alone. What extends one in the writer's
+    journal is written as what is new in it; what extends one of a journal before is written whole, with the
+    placeholders that it had there; and so is, with new ones, what extends none (a rewritten history, a fork before an
+    end, one from before a restart, or from before the workspace's policy changed). Any thread or task may call.
     """
 
     def __init__(self, home: Home, workspace: str, writer: Writer) -> None:
         self._home, self._workspace, self._writer = home, workspace, writer
         self._lock = threading.Lock()
-        self._file = ""
         self._tips: OrderedDict[bytes, Tip] = OrderedDict()
         self._size = 0
 
@@ -60,12 +61,17 @@ class Threads:
         seed = canonical_json([exchange.thread]).encode() if exchange.named else b""
         chain = digests(exchange.messages, seed)
         ends = [digests(answer, chain[-1] if chain else seed)[-1:] for answer in exchange.answers]
-        file, at, tip = self._found(chain)
-        clean, states = self._redacted(exchange, at, tip)
+        at, tip = self._found(chain)
+        state = exchanges.begin(self._home, self._workspace)
+        # Where the policy is another than it was, all is read anew.
+        tip = tip if tip and tip.state.redactor.agrees(state.redactor) else None
+        state = tip.state if tip else state
+        here = tip if tip and tip.file == self._writer.file else None
+        clean, states = self._redacted(exchange, at if here else 0, here, state)
         try:
-            written = self._writer.put([Exchanged(clean)], into=file if tip else None)
+            written = self._writer.put([Exchanged(clean)], into=here.file if here else None)
         except Moved:
-            clean, states = self._redacted(exchange, 0, None)
+            clean, states = self._redacted(exchange, 0, None, state)
             written = self._writer.put([Exchanged(clean)])
         future: Future[Exchange] = Future()
         future.set_running_or_notify_cancel()
@@ -84,42 +90,31 @@ class Threads:
         """As `put`, for a task: returns what was written when it is on disk."""
         return await asyncio.wrap_future(self.put(exchange))
 
-    def _found(self, chain: list[bytes]) -> tuple[str, int, Tip | None]:
-        """The journal, how many of the messages an end in it has, and the end."""
+    def _found(self, chain: list[bytes]) -> tuple[int, Tip | None]:
+        """How many of the messages an end has, and the end."""
         with self._lock:
-            self._follow(self._writer.file)
             for at in range(len(chain), 0, -1):
                 if tip := self._tips.get(chain[at - 1]):
                     self._tips.move_to_end(chain[at - 1])
-                    return self._file, at, tip
-        return self._file, 0, None
+                    return at, tip
+        return 0, None
 
     def _remember(self, file: str, clean: Exchange, ends: list[list[bytes]], states: list[State]) -> None:
         with self._lock:
-            if file != self._writer.file:
-                return
-            self._follow(file)
             for choice, (end, state) in enumerate(zip(ends, states, strict=True)):
                 for digest in end:
                     self._forget(digest)
-                    self._tips[digest] = Tip(clean.id, choice, clean.thread, state)
+                    self._tips[digest] = Tip(file, clean.id, choice, clean.thread, state)
                     self._size += state.size
             while len(self._tips) > TIPS or self._size > KEPT:
                 self._forget(next(iter(self._tips)))
-
-    def _follow(self, file: str) -> None:
-        """Know nothing of another journal than the one that is written."""
-        if self._file != file:
-            self._file, self._size = file, 0
-            self._tips.clear()
 
     def _forget(self, digest: bytes) -> None:
         if tip := self._tips.pop(digest, None):
             self._size -= tip.state.size
 
-    def _redacted(self, exchange: Exchange, at: int, tip: Tip | None) -> tuple[Exchange, list[State]]:
+    def _redacted(self, exchange: Exchange, at: int, tip: Tip | None, state: State) -> tuple[Exchange, list[State]]:
         """What is to be written of an exchange that goes on from `tip` after `at` messages; a state for each answer."""
-        state = tip.state if tip else exchanges.begin(self._home, self._workspace)
         clean, states = exchanges.redacted(self._home, self._workspace, exchange, at, state)
         return msgspec.structs.replace(
             clean,

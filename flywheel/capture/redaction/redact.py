@@ -74,6 +74,10 @@ class Redactor:
         self._kinds: Counter[str] = Counter()
         self._known: dict[str, str] = {}
 
+    def agrees(self, other: Redactor) -> bool:
+        """Whether another goes by the same policy."""
+        return self._policy == other._policy
+
     def text(self, text: str) -> str:
         """A text without secrets; one that is a JSON object or list stays JSON."""
         return self._stable(self._text, text)

@@ -12,6 +12,7 @@ from flywheel.capture.journals.exchanges import Exchange
 from flywheel.capture.journals.journal import Exchanged
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
+from flywheel.capture.redaction import policy as policies
 from flywheel.settings import Home
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -137,6 +138,43 @@ def test_placeholders_are_numbered_on_as_if_the_conversation_were_read_whole(des
     assert found["c"].messages == [user("I am <EMAIL>"), bot("And who is <EMAIL_2>?"), user("<EMAIL_3> knows")]
     assert found["b"].answers == found["c"].answers == [[bot("<EMAIL> and <EMAIL_3>")]]
     assert [found[id].about["redactions"]["EMAIL"] for id in "abc"] == [3, 3, 5]
+
+
+def test_a_journal_that_gives_way_to_another_parts_no_conversation(desk: Home, writing) -> None:
+    threads, writer = writing
+    thought = {**bot("Who is?"), "reasoning_content": "Not bob@example.com."}
+    begun = [user("I am ann@example.com"), bot("Who is?"), user("cy@example.com")]
+    threads.put(call("a", begun[:1], thought)).result(5)
+    threads.put(call("b", begun, bot("dan@example.com?"))).result(5)
+    writer.rotate()
+    threads.put(call("c", [*begun, bot("dan@example.com?"), user("No.")], bot("ann@example.com"))).result(5)
+
+    found = written(desk)
+    assert found["b"].messages == [user("<EMAIL_3>")]
+    assert found["c"].messages == [
+        user("I am <EMAIL>"),
+        bot("Who is?"),
+        user("<EMAIL_3>"),
+        bot("<EMAIL_4>?"),
+        user("No."),
+    ]
+    assert found["c"].answers == [[bot("<EMAIL>")]]
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_another_policy_holds_from_the_next_call_on(desk: Home, writing, rotated: bool) -> None:
+    threads, writer = writing
+    threads.put(call("a", [user("I am ann@example.com")], bot("Hello."))).result(5)
+    policies.save(desk, "desk", 'kinds = { EMAIL = "hash" }')
+    if rotated:
+        writer.rotate()
+    threads.put(call("b", [user("I am ann@example.com"), bot("Hello."), user("ann@example.com")], bot("Yes."))).result(
+        5
+    )
+
+    after = written(desk)["b"]
+    assert after.after is None
+    assert all(m["content"].count("<EMAIL:") == 1 for m in after.messages[::2])
 
 
 def test_tokens_that_spell_out_what_was_redacted_are_dropped(desk: Home, writing) -> None:
