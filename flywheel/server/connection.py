@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,12 @@ class Connection(HttpToolsProtocol):
     """One connection. `settings` is set by `with_settings`.
 
     Headers are bounded in size (431) and time (408), an answer that nobody reads and a body that goes on after its
-    answer in time: they are cut off.
+    answer in time: they are cut off. Half of the files that a process may have open are for connections: further ones
+    are closed (503), so that what came by the others can be written.
     """
 
     settings: Config
+    most: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -35,6 +38,9 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for headers."""
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            self._refuse(503)
+            return
         self._set("headers", self.settings.header_s, lambda: self._refuse(408))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -175,9 +181,11 @@ REFUSED = {
     400: "this is no HTTP request",
     408: "the headers did not arrive in time",
     431: "the headers are too large",
+    503: "the server has too many connections",
 }
 
 
 def with_settings(config: Config) -> type[Connection]:
     """The kind of connection that holds to the limits of a configuration."""
-    return type("Connection", (Connection,), {"settings": config})
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+    return type("Connection", (Connection,), {"settings": config, "most": most})

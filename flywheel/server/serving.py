@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -37,6 +38,9 @@ def serve(home: Home, config: Config, began: Callable[[str], None]) -> None:
         FlywheelError: when it may not or cannot listen there.
     """
     listening = bound(home, config)
+    # As many files and connections as this machine lets a process have.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     host, port = listening.getsockname()[:2]
     app = create_app(home, config)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

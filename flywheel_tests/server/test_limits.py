@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import resource
 import socket
 import time
 import zlib
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import httpx
 import pyarrow as pa
@@ -210,6 +211,23 @@ def test_requests_under_way_are_bounded_for_one_client_and_for_all(live: Live, d
     assert (mine.status_code, others.status_code) == (429, 503)
     assert "Retry-After" in mine.headers and "Retry-After" in others.headers
     assert httpx.get(f"{base}/health", headers=headers).status_code == 200
+
+
+def test_connections_leave_files_to_what_must_be_written(
+    live: Live, desk: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
+    base = live(desk)
+
+    with ExitStack() as waiting:
+        for _ in range(4):
+            waiting.enter_context(socket.create_connection(place(base))).sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+        time.sleep(0.3)
+        answer = said(base, b"")
+
+    assert status(answer) == 503
+    time.sleep(0.3)
+    assert httpx.get(f"{base}/health").status_code == 200
 
 
 def test_bodies_in_memory_are_bounded_all_together(live: Live, desk: Home) -> None:
