@@ -122,19 +122,32 @@ def threads(exchanges: Iterable[Held]) -> list[Thread]:
 
 
 def _link(nodes: Sequence[Node]) -> None:
-    """Find what exchanges go on from, where lines do not say it: the longest that opens them, the last before them."""
+    """Find what exchanges go on from, where lines do not say it: the longest that opens them, the last before them.
+
+    Several may end alike, as tries of one task do: each goes on once before any goes on twice, so that as many
+    conversations come out as there were. Calls that got no answer leave the end to the one that is tried again.
+    """
     tips: dict[bytes, list[tuple[Node, int]]] = {}
     for node in nodes:
-        for choice, digest in enumerate(node.held.answered):
+        # The first choice is the one that clients go on with: it stands last.
+        for choice, digest in reversed([*enumerate(node.held.answered)]):
             if digest:
                 tips.setdefault(digest, []).append((node, choice))
+    taken: set[tuple[Node, int]] = set()
     for node in nodes:
         if node.held.lost:
             continue
-        for digest in reversed(node.held.chain):
+        base, choice = node.base or (node, 0)
+        # What the line holds begins behind its base, which may have ended as others did.
+        ended = [] if base is node else [base.held.answered[choice]]
+        for digest in [*reversed(node.held.chain), *ended]:
+            if digest is None:
+                continue
             if found := [tip for tip in tips.get(digest, ()) if tip[0] is not node]:
-                before = [tip for tip in found if tip[0].held.ended_at <= node.held.started_at]
-                node.parent, node.choice = before[-1] if before else found[0]
+                before = [tip for tip in found if tip[0].held.ended_at <= node.held.started_at] or found[:1]
+                node.parent, node.choice = next((tip for tip in reversed(before) if tip not in taken), before[-1])
+                if node.held.answered:
+                    taken.add((node.parent, node.choice))
                 break
 
 

@@ -99,6 +99,28 @@ def test_calls_that_go_on_from_one_another_are_one_trajectory(captured: Captured
     assert (one.started_at, one.arrived_at) == (NOON + SECOND, NOON + HOUR)  # settled hours have closed its end
 
 
+def test_tries_that_begin_alike_are_as_many_trajectories(captured: Captured) -> None:
+    """At the same time, and with answers that are equal for a while: none is left over in the middle."""
+    asked, further = [user("1")], [user("1"), bot("2"), user("3")]
+    for n in range(3):
+        captured(f"first{n}", asked, bot("2"))
+    for n in range(2):
+        captured(f"next{n}", further, bot("4"))
+    captured("failed", further, state="failed", error="500")  # and is tried again
+    captured("next2", further, bot("other"))
+    captured("last", [*further, bot("4"), user("5")], bot("6"))
+    assert captured.settle().trajectories == 3
+    own = sorted((about(one)["exchanges"] for one in stored(captured.home).values()), key=lambda ids: (len(ids), ids))
+    assert own == [["first2", "next0"], ["first0", "next2", "failed"], ["first1", "next1", "last"]]
+
+
+def test_clients_go_on_with_the_first_of_equal_choices(captured: Captured) -> None:
+    captured("a", [user("1")], bot("2"), bot("2"))
+    captured("b", [user("1"), bot("2"), user("3")], bot("4"))
+    captured.settle()
+    assert sorted(about(one)["exchanges"] for one in stored(captured.home).values()) == [["a", "b"], ["a#1"]]
+
+
 def test_branches_tell_what_they_part_from(captured: Captured) -> None:
     captured("a", [user("1")], bot("x"), bot("y"), thread="t")
     captured("b", [user("1"), bot("x"), user("3")], bot("4"), thread="t")
