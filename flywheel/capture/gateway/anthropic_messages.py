@@ -79,8 +79,8 @@ class Stream:
         elif kind == "content_block_delta" and isinstance(said.get("delta"), dict):
             self._delta(_index(said), said["delta"])
         elif kind == "message_delta":
-            self._body.update(kept(interface.within(said, "delta")))
-            self._body.setdefault("usage", {}).update(kept(interface.within(said, "usage")))
+            usage = {**interface.within(self._body, "usage"), **kept(interface.within(said, "usage"))}
+            self._body |= {**kept(interface.within(said, "delta")), "usage": usage}
         elif kind == "error":
             self._body["error"] = said.get("error") or said
         elif kind == "message_stop":

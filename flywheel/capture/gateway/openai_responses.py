@@ -149,14 +149,15 @@ class Stream:
 
     def _part(self, at: int, said: dict[str, Any], member: str, kind: str) -> None:
         item = self._items.setdefault(at, {"type": "message" if kind != "reasoning_text" else "reasoning"})
-        parts: list[dict[str, Any]] = item.setdefault(member, [])
+        if not isinstance(item.get(member), list):
+            item[member] = []  # vLLM says null while there is nothing
+        parts: list[Any] = item[member]
         number = count(said.get("content_index" if member == "content" else "summary_index")) or 0
-        if number > len(parts):
-            return
         if number == len(parts):
             parts.append({"type": kind})
-        held = "refusal" if kind == "refusal" else "text"
-        parts[number][held] = text(parts[number].get(held)) + text(said.get("delta"))
+        if 0 <= number < len(parts) and isinstance(part := parts[number], dict):
+            held = "refusal" if kind == "refusal" else "text"
+            part[held] = text(part.get(held)) + text(said.get("delta"))
 
 
 def _messages(items: Iterable[Any], *, answer: bool = False) -> list[Message]:

@@ -67,6 +67,8 @@ NAMES = [
     "partial_json",
     "function_call",
     "reasoning_content",
+    "content_index",
+    "summary_index",
 ]
 KINDS = [
     "user",
@@ -91,6 +93,13 @@ KINDS = [
     "message_delta",
     "message_stop",
     "error",
+]
+EVENTS = [
+    *("message_start", "content_block_start", "content_block_delta", "message_delta", "message_stop"),
+    *("response.created", "response.output_item.added", "response.output_item.done", "response.completed"),
+    *(f"response.{kind}.delta" for kind in ("output_text", "refusal", "reasoning_text", "reasoning_summary_text")),
+    *(f"response.{kind}.delta" for kind in ("function_call_arguments", "custom_tool_call_input")),
+    *("error", "chat.completion.chunk"),
 ]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(KINDS) | st.text(max_size=3),
@@ -138,8 +147,18 @@ def test_any_request_and_any_answer_can_be_stored(path: str, body: Any, answer: 
 
 
 @pytest.mark.parametrize("path", INTERFACES)
-@settings(max_examples=50)
-@given(events=st.lists(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6), max_size=6))
+@settings(max_examples=100)
+@given(
+    events=st.lists(
+        st.builds(
+            lambda kind, item, said: said | {"type": kind, "item": item, "content_block": item, "delta": item},
+            st.sampled_from(EVENTS),
+            VALUES | st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6),
+            st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6),
+        ),
+        max_size=6,
+    )
+)
 def test_any_stream_can_be_stored(path: str, events: list[Any]) -> None:
     one = call(path, {"messages": [{"role": "user", "content": "Hi"}], "input": "Hi"})
     one.began(200, "text/event-stream", "")
@@ -331,6 +350,38 @@ def test_items_that_a_request_only_refers_to_are_told() -> None:
     assert exchange.messages[1]["content"] == "Sunny."
     assert exchange.messages[1]["tool_calls"][0]["id"] == "call_1"
     assert exchange.about["item_references"] == ["of_another_time"]
+
+
+def test_what_a_response_has_not_said_yet_may_be_null() -> None:
+    one = call("responses", {"input": "Hi"})
+    one.began(200, "text/event-stream", "")
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "content": None}
+    thought = {"type": "response.reasoning_text.delta", "output_index": 0, "content_index": 0, "delta": "Hm."}
+    for event in ({"type": "response.output_item.added", "output_index": 0, "item": item}, thought):
+        one.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+    exchange = one.exchange(Remembered(), "the client went away")
+    assert exchange and exchange.answers[0][0]["reasoning_content"] == "Hm."
+
+
+ADDED, SAID = "response.output_item.added", "response.output_text.delta"
+
+
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        ("responses", [{"type": ADDED, "item": {"content": {"0": 1}}}, {"type": SAID, "delta": "Hi"}]),
+        ("responses", [{"type": ADDED, "item": {"content": ["Hi"]}}, {"type": SAID, "delta": "Hi"}]),
+        ("responses", [{"type": SAID, "delta": "Hi", "content_index": -1}]),
+        ("messages", [{"type": "message_delta", "delta": {"usage": "x"}, "usage": {"output_tokens": 1}}]),
+    ],
+)
+def test_a_malformed_stream_passes_all_the_same(path: str, events: list[Any]) -> None:
+    one = call(path, {"messages": [{"role": "user", "content": "Hi"}], "input": "Hi"})
+    one.began(200, "text/event-stream", "")
+    for event in events:
+        one.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+    storable(one.exchange(Remembered(), "the client went away"))
 
 
 def test_an_error_of_the_upstream_is_kept_as_text() -> None:
