@@ -37,9 +37,19 @@ class About(Labelled, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
-def made(said: About, origin: Origin, steps: tuple[Step, ...], tools: Sequence[dict[str, Any]], provider: str) -> Made:
-    """The trajectory of a line, of its steps and of its tools in the style of OpenAI, with its outcomes."""
-    about = said.metadata or {}
+def made(
+    raw: dict[str, Any],
+    said: About,
+    origin: Origin,
+    steps: tuple[Step, ...],
+    tools: Sequence[dict[str, Any]],
+    provider: str,
+) -> Made:
+    """The trajectory of a record, of its steps and of its tools in the style of OpenAI, with its outcomes.
+
+    What has no place of its own goes to the metadata.
+    """
+    about = {k: v for k, v in raw.items() if k not in said.__struct_fields__} | (said.metadata or {})
     task = str(said.task_id or about.get("task_id") or chat.opening(steps))
     model = said.model or str(about.get("model") or "")
     trajectory = origin.trajectory(

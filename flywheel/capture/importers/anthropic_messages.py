@@ -72,7 +72,7 @@ def _make(raw: Any, origin: Origin) -> Made:
     said = msgspec.convert(raw, Conversation)
     if not said.messages:
         raise ValueError("the conversation has no messages")
-    return made(said, origin, _steps(said), [_tool(tool) for tool in said.tools], "anthropic")
+    return made(raw, said, origin, _steps(said), [_tool(tool) for tool in said.tools], "anthropic")
 
 
 def _steps(said: Conversation) -> tuple[Step, ...]:

@@ -48,4 +48,4 @@ def _make(raw: Any, origin: Origin) -> Made:
         raise ValueError("the conversation has no messages")
     listed = msgspec.json.decode(said.tools or "[]") if isinstance(said.tools, str) else said.tools
     tools = msgspec.convert(listed, list[dict[str, Any]]) or [chat.function(function) for function in said.functions]
-    return made(said, origin, chat.steps(said.messages), tools, said.provider or "")
+    return made(raw, said, origin, chat.steps(said.messages), tools, said.provider or "")

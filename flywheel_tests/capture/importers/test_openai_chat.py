@@ -119,3 +119,14 @@ def test_conversations_that_open_alike_have_one_task(read: Read) -> None:
     other = [CHAT[0], {"role": "assistant", "content": "What?"}]
     same, alike, unlike = (made(read, messages=m).trajectory.task_id for m in (CHAT, other, CHAT[1:]))
     assert same == alike != unlike
+
+
+def test_what_has_no_place_of_its_own_goes_to_the_metadata_but_no_answer_does(read: Read) -> None:
+    said = [{"role": "user", "content": "Oslo?"}, {"role": "assistant", "content": "Sun."}]
+    record = made(
+        read, messages=said, lang="en", info={"exit_status": "submitted"}, answer="Sun.", metadata={"split": "a"}
+    )
+
+    about = json.loads(record.trajectory.metadata)
+    assert (about["lang"], about["info"], about["split"]) == ("en", {"exit_status": "submitted"}, "a")
+    assert "answer" not in about
