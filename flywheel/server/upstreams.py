@@ -16,6 +16,8 @@ HOPS = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
     b"upgrade expect host content-length".split()
 )
+# What an answer tells of its own server alone: this one has a date, and is reached another way.
+THEIRS = frozenset(b"date alt-svc strict-transport-security".split())
 OURS = b"x-flywheel-"
 AUTOMATIC = frozenset({"User-Agent", "Accept", "Accept-Encoding", "Content-Type"})
 
@@ -134,5 +136,5 @@ def passed(headers: Headers | tuple[tuple[bytes, bytes], ...], *, answer: bool =
     """The headers that are passed on, names in lower case. Of an answer, its length too: its bytes stay as they are."""
     lowered = [(name.lower(), value) for name, value in headers]
     named = {hop.strip().lower() for name, value in lowered if name == b"connection" for hop in value.split(b",")}
-    gone = (HOPS - {b"content-length"} if answer else HOPS) | named
+    gone = ((HOPS | THEIRS) - {b"content-length"} if answer else HOPS) | named
     return [(name, value) for name, value in lowered if name not in gone and not name.startswith(OURS)]

@@ -147,6 +147,17 @@ def test_no_path_leads_out_of_the_base_url(through: Through, path: str) -> None:
     assert not upstream.seen
 
 
+def test_what_an_answer_tells_of_its_own_server_is_not_passed_on(desk: Home, through: Through) -> None:
+    theirs = {"Date": "Mon, 05 Jan 2026 12:00:00 GMT", "Alt-Svc": 'h3=":443"', "Retry-After": "7"}
+    base = through(Upstream(Fail(status=429, error={"message": "slow down"}, headers=theirs)))
+
+    answer = httpx.post(f"{base}/chat/completions", json=CHAT)
+
+    assert answer.headers["retry-after"] == "7"
+    assert "alt-svc" not in answer.headers
+    assert len(answer.headers.get_list("date")) == 1
+
+
 def test_other_routes_pass_and_are_not_captured(desk: Home, through: Through) -> None:
     upstream = Upstream()
     base = through(upstream)
