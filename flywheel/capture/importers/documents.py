@@ -261,7 +261,7 @@ def _has_records(data: Data) -> bool:
     """Whether a line after the first is a whole object by itself: not indented, and no element of a list."""
     for found in RECORD.finditer(data):
         after = AFTER.match(data, found.end())
-        if not (after and after[1] in b",]") and _whole(found[1]):
+        if not (after and after[1] in b",]}") and _whole(found[1]):
             return True
     return False
 

@@ -82,6 +82,7 @@ def test_lines_without_the_blank_ones(tmp_path: Path) -> None:
         (b'broken\nand again\n{"a": 1}', [b"broken", b"and again", b'{"a": 1}']),
         (b'{"a"\nbroken\n{"a": 1}', [b'{"a"', b"broken", b'{"a": 1}']),
         (b'{\n "a":\n {}\n}', [b'{\n "a":\n {}\n}']),
+        (b'{\n"a":\n{"b": 1}\n}', [b'{\n"a":\n{"b": 1}\n}']),
     ],
 )
 def test_records_of_a_list_of_lines_and_of_one_object(tmp_path: Path, text: bytes, found: list[bytes]) -> None:
