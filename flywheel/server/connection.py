@@ -14,6 +14,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from flywheel.server.config import Config
 from flywheel.server.errors import answer
 
+# Files that a server asks for, where the system sets no bound below.
+FILES = 65_536
+
 
 class Connection(HttpToolsProtocol):
     """One connection. `settings` is set by `with_settings`.
@@ -187,5 +190,6 @@ REFUSED = {
 
 def with_settings(config: Config) -> type[Connection]:
     """The kind of connection that holds to the limits of a configuration."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = (FILES if files == resource.RLIM_INFINITY else files) // 2
     return type("Connection", (Connection,), {"settings": config, "most": most})

@@ -9,6 +9,7 @@ import resource
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,7 @@ from flywheel.schema import FlywheelError
 from flywheel.server.access import loopback
 from flywheel.server.app import create_app
 from flywheel.server.config import Config
-from flywheel.server.connection import with_settings
+from flywheel.server.connection import FILES, with_settings
 from flywheel.settings import Home
 
 SWITCH_S = 0.0005
@@ -38,13 +39,20 @@ def serve(home: Home, config: Config, began: Callable[[str], None]) -> None:
         FlywheelError: when it may not or cannot listen there.
     """
     listening = bound(home, config)
-    # As many files and connections as this machine lets a process have.
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _open_more()
     host, port = listening.getsockname()[:2]
     app = create_app(home, config)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     Server(uvicorn.Config(app, **options(config)), lambda: began(url)).run(sockets=[listening])
+
+
+def _open_more() -> None:
+    """Have as many files open as this machine lets a process have, up to `FILES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):  # some systems let a process have fewer than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def bound(home: Home, config: Config) -> socket.socket:
