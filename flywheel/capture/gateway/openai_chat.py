@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flywheel.capture.gateway import interface
+from flywheel.capture.gateway.deltas import Calls, merge
 from flywheel.capture.gateway.interface import Answered, Asked, count, kept, objects, text
 from flywheel.capture.gateway.sse import Event
 from flywheel.capture.importers import chat, dialects, halves
@@ -12,11 +13,6 @@ from flywheel.capture.importers.dialects import Message
 
 NAME: str = "chat.completions"
 DONE = b"[DONE]"
-# Members of a delta that say again what it was said before, rather than go on with it.
-REPEATED = frozenset({"role", "id", "type", "object", "index", "format", "expires_at"})
-# What may be a text or parts, and which parts go on from one another.
-PARTS, MERGED = frozenset({"content", "thinking"}), frozenset({"text", "thinking"})
-
 # What others call token ids and log-probabilities, by the names under which redaction looks for them.
 TOKENS = {
     "output_token_ids": "token_ids",
@@ -70,7 +66,7 @@ class Stream:
     def __init__(self) -> None:
         self._body: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
-        self._calls: dict[int, _Calls] = {}
+        self._calls: dict[int, Calls] = {}
         self._done = False
 
     def take(self, event: Event) -> bool:
@@ -106,90 +102,11 @@ class Stream:
                     self._calls.pop(index, None)
         if isinstance(delta, dict):
             if calls := objects(delta.get("tool_calls")):
-                self._calls.setdefault(index, _Calls()).take(calls)
-            _merge(choice["message"], {k: v for k, v in delta.items() if k != "tool_calls"})
-        _merge(choice, {k: v for k, v in chunk.items() if k not in ("index", "delta", "message", "finish_reason")})
+                self._calls.setdefault(index, Calls()).take(calls)
+            merge(choice["message"], {k: v for k, v in delta.items() if k != "tool_calls"})
+        merge(choice, {k: v for k, v in chunk.items() if k not in ("index", "delta", "message", "finish_reason")})
         if chunk.get("finish_reason"):
             choice["finish_reason"] = chunk["finish_reason"]
-
-
-class _Calls:
-    """The calls of one choice, from parts that may come in any order."""
-
-    def __init__(self) -> None:
-        self._made: list[tuple[int, int, dict[str, Any]]] = []  # by index, then in order of coming
-
-    def take(self, deltas: list[dict[str, Any]]) -> None:
-        for delta in deltas:
-            call = self._call(delta)
-            if delta.get("id"):
-                call["id"] = delta["id"]
-            _merge(call, {k: v for k, v in delta.items() if k not in ("id", "index", "function")})
-            function = delta.get("function")
-            if isinstance(function, dict):
-                into = call.setdefault("function", {"name": "", "arguments": ""})
-                name, arguments = text(function.get("name")), function.get("arguments")
-                if name != into["name"]:  # some repeat it with every part
-                    into["name"] += name
-                if arguments is not None:
-                    into["arguments"] += dialects.as_text(arguments)
-
-    def made(self) -> list[dict[str, Any]]:
-        return [call for _, _, call in sorted(self._made, key=lambda made: made[:2])]
-
-    def _call(self, delta: dict[str, Any]) -> dict[str, Any]:
-        """The call that a part goes on with. Under one index, another id is another call (as Ollama has it)."""
-        id, index = delta.get("id"), count(delta.get("index"))
-        for at, _, call in reversed(self._made):
-            if (index is None or at == index) and (call.get("id") in (None, id) if id else not _another(call, delta)):
-                return call
-        call: dict[str, Any] = {}
-        self._made.append((len(self._made) if index is None else index, len(self._made), call))
-        return call
-
-
-def _another(call: dict[str, Any], delta: dict[str, Any]) -> bool:
-    """Whether a part without an id begins another call (as Gemini has it): it has a name, and what came was whole."""
-    before, after = interface.within(call, "function"), interface.within(delta, "function")
-    if not before.get("name") or not after.get("name"):
-        return False
-    other = "index" not in delta and after["name"] != before["name"]
-    return other or (bool(after.get("arguments")) and isinstance(dialects.decoded(before["arguments"]), dict))
-
-
-def _merge(into: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Go on with what was said: texts and lists are lengthened, objects merged, the rest replaced."""
-    for key, value in delta.items():
-        old = into.get(key)
-        if value is None:
-            continue
-        if key in PARTS and old and {type(old), type(value)} in ({list}, {list, str}):
-            into[key] = _longer(old, value)
-        elif isinstance(old, str) and isinstance(value, str) and key not in REPEATED:
-            into[key] = old + value
-        elif isinstance(old, list) and isinstance(value, list):
-            old += value
-        elif isinstance(old, dict) and isinstance(value, dict):
-            _merge(old, value)
-        elif isinstance(value, list):
-            into[key] = list(value)
-        elif isinstance(value, dict):
-            into[key] = {}
-            _merge(into[key], value)
-        else:
-            into[key] = value
-
-
-def _longer(old: str | list[Any], value: str | list[Any]) -> list[Any]:
-    """Parts of a message, or its text, with what goes on from them: now as a text, now as parts (as Mistral has it)."""
-    parts, more = ([{"type": "text", "text": v}] if isinstance(v, str) else v for v in (old, value))
-    for part in more:
-        last = parts[-1] if parts else None
-        if isinstance(last, dict) and isinstance(part, dict) and last.get("type") == part.get("type") in MERGED:
-            _merge(last, part)
-        else:
-            parts = [*parts, part]
-    return parts
 
 
 def _said(choice: dict[str, Any]) -> Message:
