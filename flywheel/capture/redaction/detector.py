@@ -44,7 +44,6 @@ class Detector:
         self._looks = re2.Set.SearchSet(_options())
         for rule in self._rules:
             self._looks.Add(rule.look)
-        self._hiding = self._looks.Add(readings.HIDING)
         self._looks.Compile()
         self._allow = {value.casefold() for value in policy.allow}
         self._allow_patterns = [pattern(allowed) for allowed in policy.allow_patterns]
@@ -53,11 +52,9 @@ class Detector:
         """The prefilter: a text that does not pass holds nothing that any rule could match."""
         if blobs := readings.without_blobs(text):
             return self.suspicious(blobs.text)
-        looked = self._looks.Match(text) or [] if len(text) >= SHORTEST else []
-        if self._hiding not in looked:
-            return bool(looked)
-        read = (self._looks.Match(reading.text) for reading in readings.readings(text))
-        return len(looked) > 1 or any(set(found or ()) - {self._hiding} for found in read)
+        return len(text) >= SHORTEST and bool(
+            self._looks.Match(text) or any(self._looks.Match(reading.text) for reading in readings.readings(text))
+        )
 
     def find(self, text: str, before: str = "") -> list[Span]:
         """What stands in a text, from left to right; nothing overlaps. `before` says what the text is, such as its key.
@@ -69,25 +66,23 @@ class Detector:
             return []
         if blobs := readings.without_blobs(text):
             return [Span(*blobs.span(of.start, of.end), of.kind, of.said) for of in self.find(blobs.text, before)]
-        found, hidden = self._seen(text, before)
-        if not hidden:
-            return found
+        found = self._seen(text, before)
         for reading in readings.readings(text):
-            read = self._seen(reading.text, before)[0]
+            read = self._seen(reading.text, before)
             found = _widened(found, [Span(*reading.span(of.start, of.end), of.kind, of.said) for of in read])
         return found
 
-    def _seen(self, text: str, before: str) -> tuple[list[Span], bool]:
-        """What stands in a text as it is, and whether something else might when it is read."""
+    def _seen(self, text: str, before: str) -> list[Span]:
+        """What stands in a text as it is."""
         lead = f"{before}: " if before else ""
         whole = lead + text if lead else text
         looked = self._looks.Match(whole)
         if not looked:
-            return [], False
+            return []
         taken = self._taken(whole)
         taken[: len(lead)] = b"\1" * len(lead)
         found: list[Span] = []
-        for index in sorted(set(looked) - {self._hiding}):
+        for index in sorted(looked):
             rule = self._rules[index]
             said = rule.near is not None or rule.group != 0
             for start, end in rule.spans(whole):
@@ -95,7 +90,7 @@ class Detector:
                     continue
                 taken[start:end] = b"\1" * (end - start)
                 found.append(Span(start - len(lead), end - len(lead), rule.kind, said))
-        return sorted(found), self._hiding in looked
+        return sorted(found)
 
     def again(self, text: str, known: Mapping[str, str]) -> list[Span]:
         """Where values that were found before (with their kinds) stand once more, as words of their own."""

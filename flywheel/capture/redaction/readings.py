@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 import msgspec
+import re2
 
 # Signs of other shapes, spaces and hyphens of other widths, digits of other scripts: what each of them reads as.
 _RANGES = ((0xFF01, 0xFF5E), (0x1D400, 0x1D7FF), (0xFE50, 0xFE6B), (0x2000, 0x200A))
@@ -35,6 +36,11 @@ JOINED = r"[A-Za-z0-9]\+[0-9]"  # in queries of addresses
 PACKED = r"[A-Za-z0-9+/]{24,}={0,2}"
 HIDING = "|".join((UNSEEN, COLOUR, SHAPED, ENTITY, SPELT, ESCAPED, JOINED, PACKED))
 
+# Apart from the rules: together they would have too many states.
+_HIDING = re2.Set.SearchSet()
+_HIDING.Add(HIDING)
+_HIDING.Compile()
+
 _MARK = re.compile(
     rf"(?P<unseen>{UNSEEN})|(?P<colour>{COLOUR})|(?P<shaped>{SHAPED})|(?P<entity>{ENTITY})|(?P<spelt>{SPELT})"
     rf"|(?P<escaped>{ESCAPED})|(?P<joined>(?<=[A-Za-z0-9])\+(?=[0-9]))"
@@ -43,7 +49,7 @@ _COLOUR = re.compile(COLOUR)
 # Not the parts of a JSON Web Token.
 _PACKED = re.compile(rf"(?<![A-Za-z0-9+/=_.-])(?P<packed>{PACKED})(?![A-Za-z0-9+/=_-]|\.[A-Za-z0-9_-])")
 # What is packed and no text, as pictures are: so much of it costs seconds to look through.
-_BLOB = re.compile(r"(?P<blob>[A-Za-z0-9+/]{4096,}={0,2})")
+_BLOB = re.compile(r"(?<![A-Za-z0-9+/])(?P<blob>[A-Za-z0-9+/]{4096,}+={0,2})")
 _LINES = dict.fromkeys(b"\n\r\t", " ")
 
 
@@ -67,6 +73,8 @@ class Reading(msgspec.Struct, frozen=True):
 def readings(text: str) -> Iterator[Reading]:
     """Readings of a text that differ from it: one of its characters (two where it is coloured, for a colour may part
     words or letters), and one of what is packed in it."""
+    if not _HIDING.Match(text):
+        return
     ways = [(_MARK, ""), (_PACKED, "")]
     if _COLOUR.search(text):
         ways.append((_MARK, " "))

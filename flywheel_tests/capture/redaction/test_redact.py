@@ -260,6 +260,7 @@ SLOWEST = {
     "coloured": "\x1b[31mann@x.org\x1b[0m" * 5_000,
     "invisible": "\u200b" * 100_000,
     "picture": base64.b64encode(random.Random(7).randbytes(1_000_000)).decode(),
+    "long words": ("A" * 4000 + " ") * 250,
     "backslashes": "\\" * 100_000,
     "entities": "&amp;" * 20_000,
     "at": "a@" * 50_000,
