@@ -25,8 +25,8 @@ import numpy as np
 
 from bench import measure
 from flywheel.capture import workspaces
+from flywheel.capture.journals.events import Closed
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Closed
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.recorders.recorder import Recorder

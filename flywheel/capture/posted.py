@@ -13,7 +13,7 @@ import msgspec
 
 from flywheel.capture import quarantine, strict
 from flywheel.capture.importers.records import EXCERPT
-from flywheel.capture.journals.journal import Whole
+from flywheel.capture.journals.events import Whole
 from flywheel.capture.redaction import boundary, redact
 from flywheel.capture.validity import checked
 from flywheel.schema import EndState, FlywheelError, Quarantined, Step, ToolCall, Trajectory, content_digest, stable_id

@@ -13,7 +13,7 @@ import pyarrow as pa
 from flywheel import warehouse
 from flywheel.capture.erasing.erasure import Tombstones, records
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Whole
+from flywheel.capture.journals.events import Whole
 from flywheel.environments.protocol import Actor, Environment, Task
 from flywheel.rollout.episode import Episode
 from flywheel.schema import TRAJECTORIES, EndState, FlywheelError, Step, stable_id

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from flywheel.capture import posted
 from flywheel.capture.access import Grant
-from flywheel.capture.journals.journal import SetAside
+from flywheel.capture.journals.events import SetAside
 from flywheel.capture.posted import Posted, Read
 from flywheel.server import records
 from flywheel.server.access import allowed

@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from flywheel.capture.gateway.calls import INTERFACES, Call, Named, Request
 from flywheel.capture.gateway.remembered import Remembered
-from flywheel.capture.journals.journal import Closed, Full, SetAside
+from flywheel.capture.journals.events import Closed, SetAside
+from flywheel.capture.journals.journal import Full
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.quarantine import refused
 from flywheel.capture.redaction.redact import redactor

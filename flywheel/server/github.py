@@ -15,7 +15,7 @@ from flywheel.capture.audit import audit
 from flywheel.capture.feedback import github
 from flywheel.capture.feedback.github import Heard
 from flywheel.capture.importers.records import EXCERPT
-from flywheel.capture.journals.journal import SetAside, Told
+from flywheel.capture.journals.events import SetAside, Told
 from flywheel.schema import FlywheelError
 from flywheel.server.describing import JSON, answers, takes
 from flywheel.server.errors import Refused

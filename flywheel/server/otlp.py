@@ -23,7 +23,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from flywheel.capture.journals.journal import Event, Full, SetAside, Spanned
+from flywheel.capture.journals.events import Event, SetAside, Spanned
+from flywheel.capture.journals.journal import Full
 from flywheel.capture.otlp import Kind, Receiver, quarantined
 from flywheel.capture.redaction import boundary
 from flywheel.capture.redaction.redact import redactor

@@ -16,7 +16,7 @@ from flywheel.capture.access import Grant
 from flywheel.capture.feedback import ledger
 from flywheel.capture.feedback.ledger import Heard, Telling, moment
 from flywheel.capture.importers.records import EXCERPT
-from flywheel.capture.journals.journal import SetAside, Told
+from flywheel.capture.journals.events import SetAside, Told
 from flywheel.outcomes import paging
 from flywheel.outcomes.paging import Page
 from flywheel.server import records

@@ -11,7 +11,7 @@ import msgspec
 
 from flywheel import warehouse
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Began, Exchanged, SetAside, Spanned, Told, Whole
+from flywheel.capture.journals.events import Began, Exchanged, SetAside, Spanned, Told, Whole
 from flywheel.capture.settling.gathered import IDLE
 from flywheel.corpus.decisions import relation
 from flywheel.corpus.manifest import manifest, manifest_path

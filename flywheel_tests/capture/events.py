@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from flywheel.capture.journals.journal import Told, Whole
+from flywheel.capture.journals.events import Told, Whole
 from flywheel.schema import Outcome, Step, Trajectory
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)

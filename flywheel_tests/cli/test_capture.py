@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from flywheel import warehouse
 from flywheel.capture import Recorder
 from flywheel.capture.importers import FORMATS
+from flywheel.capture.journals.events import Exchanged
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Exchanged
 from flywheel.capture.journals.writer import Writer
 from flywheel.cli import app, capture
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from flywheel.capture.journals import journal
+from flywheel.capture.journals.events import Closed, Exchanged, SetAside
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Closed, Exchanged, SetAside
 from flywheel.server.config import Config
 from flywheel.settings import Home
 from flywheel_tests.server.conftest import Through, serving

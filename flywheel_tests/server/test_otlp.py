@@ -35,7 +35,8 @@ from flywheel import warehouse
 from flywheel.capture.importers import trace
 from flywheel.capture.importers.trace import Trace
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Full, Spanned
+from flywheel.capture.journals.events import Spanned
+from flywheel.capture.journals.journal import Full
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.settling.settle import settle
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, Step, ToolCall, trajectory_of

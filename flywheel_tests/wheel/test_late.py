@@ -7,8 +7,8 @@ import pytest
 
 from flywheel import environments, warehouse
 from flywheel.capture import workspaces
+from flywheel.capture.journals.events import Exchanged, SetAside
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Exchanged, SetAside
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.settling.gathered import IDLE
 from flywheel.corpus.snapshot import snapshot

@@ -18,6 +18,7 @@ from flywheel import artifacts, warehouse
 from flywheel.capture.erasing.erasure import Erasure, Tombstones, records, save
 from flywheel.capture.erasing.traces import KEY, Asked, Traces, ids_in, ids_of, journals
 from flywheel.capture.journals import journal
+from flywheel.capture.journals.events import DECODER, UNREADABLE
 from flywheel.settings import Home
 
 
@@ -83,8 +84,8 @@ def clear(path: Path, ids: set[str]) -> None:
 
     def gone(line: bytes) -> bool:
         try:
-            return not ids.isdisjoint(ids_of(journal.DECODER.decode(line)))
-        except journal.UNREADABLE:
+            return not ids.isdisjoint(ids_of(DECODER.decode(line)))
+        except UNREADABLE:
             return False
 
     journal.erase(path, gone)
@@ -96,8 +97,8 @@ def _clear_journals(home: Home, record: Erasure, tombstones: Tombstones) -> None
 
     def gone(line: bytes) -> bool:
         try:
-            return bool(tombstones.either(ids_of(journal.DECODER.decode(line))))
-        except journal.UNREADABLE:
+            return bool(tombstones.either(ids_of(DECODER.decode(line))))
+        except UNREADABLE:
             mentioned = found is not None and found.search(line.decode("utf-8", "replace")) is not None
             return mentioned or bool(tombstones.named(ids_in(line)))
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 from flywheel import warehouse
 from flywheel.capture.erasing.subject import pattern
 from flywheel.capture.journals import journal
+from flywheel.capture.journals.events import Began, Closed, Event, Exchanged, SetAside, Spanned, Told, Whole, decoded
 from flywheel.capture.journals.held import Held, Place, held
-from flywheel.capture.journals.journal import Began, Closed, Event, Exchanged, SetAside, Spanned, Told, Whole
 from flywheel.capture.settling import joining
 from flywheel.capture.settling.joining import Answer
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES
@@ -231,7 +231,7 @@ def _identified(path: Path, asked: Asked) -> Iterator[Line]:
         place, offset = Place(path, number, offset, len(line)), offset + len(line) + 1
         if not line or journal.erased(line):
             continue
-        event = journal.decoded(line)
+        event = decoded(line)
         if isinstance(event, str):
             ids, text = ids_in(line), line.decode("utf-8", "replace")
             yield Line(ids, ids, found is not None and found.search(text) is not None)

@@ -13,9 +13,8 @@ import msgspec
 
 from flywheel.capture.importers.conversations import digests
 from flywheel.capture.importers.spans import EVALUATION
-from flywheel.capture.journals import journal
+from flywheel.capture.journals.events import DECODER, Event, Exchanged, Spanned
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Event, Exchanged, Spanned
 from flywheel.schema import canonical_json
 
 
@@ -31,7 +30,7 @@ class Place(msgspec.Struct, frozen=True):
         """What stands there."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            return journal.DECODER.decode(file.read(self.size))
+            return DECODER.decode(file.read(self.size))
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

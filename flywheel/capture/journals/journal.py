@@ -8,16 +8,13 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from flywheel import artifacts
-from flywheel.capture.importers.spans import Span
-from flywheel.capture.journals.exchanges import Exchange
-from flywheel.schema import EndState, FlywheelError, Outcome, Quarantined, Step, Trajectory
+from flywheel.capture.journals.events import Event, decoded, encoded
+from flywheel.schema import FlywheelError
 
 # A journal that has grown past this many bytes gives way to a new one, so that it can be settled away.
 ROTATE = 16 * 2**20
@@ -27,75 +24,6 @@ SETTLED = "settled.json"
 
 class Full(FlywheelError):
     """The disk cannot take it; nothing of it was recorded. It may be tried again."""
-
-
-class Began(msgspec.Struct, frozen=True, tag_field="event", tag="began"):
-    """A trajectory begins: all that is known of it but its steps."""
-
-    trajectory: Trajectory
-
-
-class Said(msgspec.Struct, frozen=True, tag_field="event", tag="said", omit_defaults=True):
-    """A step was taken; `about` is what the trajectory's metadata says otherwise from here on."""
-
-    id: str
-    at: datetime
-    step: Step
-    about: dict[str, Any] = {}
-
-
-class Ended(msgspec.Struct, frozen=True, tag_field="event", tag="ended", omit_defaults=True):
-    """A trajectory is over; `error` is the exception that ended a failed one, `about` as in `Said`."""
-
-    id: str
-    at: datetime
-    state: EndState
-    error: str = ""
-    about: dict[str, Any] = {}
-
-
-class Whole(msgspec.Struct, frozen=True, tag_field="event", tag="whole"):
-    """A complete trajectory in one line."""
-
-    trajectory: Trajectory
-
-
-class Told(msgspec.Struct, frozen=True, tag_field="event", tag="told"):
-    """An outcome became known."""
-
-    outcome: Outcome
-
-
-class Exchanged(msgspec.Struct, frozen=True, tag_field="event", tag="exchanged"):
-    """A request to a model, and what came back."""
-
-    exchange: Exchange
-
-
-class Spanned(msgspec.Struct, frozen=True, tag_field="event", tag="spanned"):
-    """A span of OpenTelemetry came in; `agent` is who sent it, by the resource's attributes."""
-
-    at: datetime
-    span: Span
-    agent: str = ""
-
-
-class Closed(msgspec.Struct, frozen=True, tag_field="event", tag="closed"):
-    """Somebody said that a thread (of exchanges, or the trace of spans) is over: it need not be quiet first."""
-
-    thread: str
-    at: datetime
-
-
-class SetAside(msgspec.Struct, frozen=True, tag_field="event", tag="set_aside"):
-    """An input came that could not be read."""
-
-    input: Quarantined
-
-
-Event = Began | Said | Ended | Whole | Told | Exchanged | Spanned | Closed | SetAside
-DECODER = msgspec.json.Decoder(Event)
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what it raises where a line is no event
 
 
 class Torn(msgspec.Struct, frozen=True):
@@ -189,18 +117,6 @@ def _leave() -> None:
 os.register_at_fork(after_in_child=_leave)
 
 
-def encoded(events: Sequence[Event]) -> bytes:
-    """Events as lines.
-
-    Raises:
-        FlywheelError: when one cannot be written as JSON.
-    """
-    try:
-        return b"".join(msgspec.json.encode(event) + b"\n" for event in events)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise FlywheelError(f"this cannot be recorded: {error}") from error
-
-
 def paths(folder: Path) -> list[Path]:
     """The journals in a folder, in name order."""
     return sorted(folder.glob("*.jsonl"))
@@ -260,14 +176,6 @@ def lines(path: Path) -> tuple[list[tuple[int, int, bytes]], bytes, int]:
             found.append((number, at, line))
         at += len(line) + 1
     return found, b"" if erased(tail) else tail, gone
-
-
-def decoded(line: bytes) -> Event | str:
-    """The event that a line is, or why it is none."""
-    try:
-        return DECODER.decode(line)
-    except UNREADABLE as error:
-        return str(error)
 
 
 def read(path: Path) -> tuple[list[tuple[int, Event]], list[Torn]]:

@@ -10,8 +10,8 @@ from concurrent.futures import Future
 import msgspec
 
 from flywheel.capture.importers.conversations import digests
+from flywheel.capture.journals.events import Exchanged
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Exchanged
 from flywheel.capture.journals.writer import Moved, Writer
 from flywheel.capture.redaction import exchanges
 from flywheel.capture.redaction.exchanges import State

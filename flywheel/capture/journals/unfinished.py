@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from flywheel.capture.journals.journal import Ended, Said
+from flywheel.capture.journals.events import Ended, Said
 from flywheel.schema import Step, Trajectory, canonical_json
 
 

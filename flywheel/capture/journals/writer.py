@@ -17,7 +17,8 @@ import msgspec
 
 from flywheel.capture import workspaces
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Event, Full, Journal
+from flywheel.capture.journals.events import Event, encoded
+from flywheel.capture.journals.journal import Full, Journal
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
@@ -78,7 +79,7 @@ class Writer:
             Moved: when `into` has given way to another journal.
             FlywheelError: when they cannot be written as JSON, or the writer is closed.
         """
-        data = journal.encoded(events)
+        data = encoded(events)
         future: Future[str] = Future()
         future.set_running_or_notify_cancel()
         with self._changed:

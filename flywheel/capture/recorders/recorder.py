@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import msgspec
 
 from flywheel.capture import workspaces
-from flywheel.capture.journals.journal import Event, Told, Whole
+from flywheel.capture.journals.events import Event, Told, Whole
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.recorders import batches
 from flywheel.capture.recorders.opening import Opening

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
-from flywheel.capture.journals.journal import Began, Ended, Event, Said
+from flywheel.capture.journals.events import Began, Ended, Event, Said
 from flywheel.capture.journals.writer import Moved, Writer
 from flywheel.capture.validity import checked
 from flywheel.schema import EndState, FlywheelError, Step, Trajectory, canonical_json

@@ -9,7 +9,8 @@ from typing import Any
 
 from flywheel import settings
 from flywheel.capture import workspaces
-from flywheel.capture.journals.journal import Ended, Event, Full
+from flywheel.capture.journals.events import Ended, Event
+from flywheel.capture.journals.journal import Full
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.recorders.recorder import Recorder
 from flywheel.capture.recorders.sending import Server

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Began, Ended, Said, Told, Whole
+from flywheel.capture.journals.events import DECODER, UNREADABLE, Began, Ended, Said, Told, Whole
 from flywheel.capture.journals.unfinished import Unfinished
 from flywheel.schema import Outcome, Trajectory
 
@@ -50,8 +50,8 @@ class Tail:
 
     def _event(self, line: bytes) -> Iterator[Trajectory | Outcome]:
         try:
-            event = journal.DECODER.decode(line)
-        except journal.UNREADABLE:
+            event = DECODER.decode(line)
+        except UNREADABLE:
             self.torn.append(line)
             return
         if isinstance(event, Whole):

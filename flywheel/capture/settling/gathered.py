@@ -11,8 +11,8 @@ import msgspec
 from flywheel.capture.importers import trace
 from flywheel.capture.importers.evaluations import Evaluation
 from flywheel.capture.importers.trace import Trace
+from flywheel.capture.journals.events import Closed, Spanned
 from flywheel.capture.journals.held import Held, HeldSpan, Place
-from flywheel.capture.journals.journal import Closed, Spanned
 from flywheel.capture.redaction import boundary
 from flywheel.capture.settling import joining, trajectories
 from flywheel.capture.settling.arrivals import Arrivals

@@ -9,9 +9,9 @@ import msgspec
 
 from flywheel.capture.importers.conversations import digests
 from flywheel.capture.importers.dialects import Message
+from flywheel.capture.journals.events import Exchanged
 from flywheel.capture.journals.exchanges import Exchange
 from flywheel.capture.journals.held import Held, end
-from flywheel.capture.journals.journal import Exchanged
 
 
 class Node(msgspec.Struct, eq=False):

@@ -9,8 +9,7 @@ import msgspec
 
 from flywheel.capture.erasing import forget, traces
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.held import Held, HeldSpan, Shelf
-from flywheel.capture.journals.journal import (
+from flywheel.capture.journals.events import (
     Began,
     Closed,
     Ended,
@@ -20,9 +19,11 @@ from flywheel.capture.journals.journal import (
     SetAside,
     Spanned,
     Told,
-    Torn,
     Whole,
+    decoded,
 )
+from flywheel.capture.journals.held import Held, HeldSpan, Shelf
+from flywheel.capture.journals.journal import Torn
 from flywheel.capture.journals.unfinished import Unfinished
 from flywheel.capture.settling.arrivals import Arrivals
 from flywheel.schema import Outcome, Quarantined, Trajectory
@@ -50,7 +51,7 @@ def page_of(path: Path, arrivals: Arrivals, known: Shelf, *, dead: bool) -> Page
     events: list[tuple[int, Event | Held | HeldSpan, set[str]]] = []
     whole, tail, erased = journal.lines(path)
     for number, offset, line in whole:
-        event = known.known(offset, line) or journal.decoded(line)
+        event = known.known(offset, line) or decoded(line)
         if isinstance(event, Exchanged | Spanned):
             event = known.add(number, offset, line, event)
         if isinstance(event, str):

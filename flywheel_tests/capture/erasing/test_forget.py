@@ -17,7 +17,7 @@ from flywheel.capture.feedback import ledger
 from flywheel.capture.importers.spans import Span
 from flywheel.capture.ingest import ingest
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Closed, SetAside, Spanned
+from flywheel.capture.journals.events import Closed, SetAside, Spanned
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.settling.arrivals import Arrivals

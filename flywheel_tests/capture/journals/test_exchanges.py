@@ -18,10 +18,11 @@ from flywheel.capture import Recorder, workspaces
 from flywheel.capture.importers.dialects import Message
 from flywheel.capture.importers.spans import Span
 from flywheel.capture.journals import journal
+from flywheel.capture.journals.events import Closed, Event, Exchanged, Spanned, decoded
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Closed, Exchanged, Spanned
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
+from flywheel.capture.settling import pages
 from flywheel.capture.settling import settle as settling
 from flywheel.capture.settling.settle import settle
 from flywheel.schema import QUARANTINE, TRAJECTORIES, Trajectory, stable_id, trajectory_of
@@ -62,7 +63,7 @@ class Captured:
         self.clock += 1
         return self.threads.put(call(id, messages, *answers, **(at(self.clock) | fields))).result(5)
 
-    def tell(self, *events: journal.Event) -> None:
+    def tell(self, *events: Event) -> None:
         self.writer.put(events).result(5)
 
     def restart(self) -> None:
@@ -193,8 +194,7 @@ def test_a_settle_reads_of_a_living_journal_what_is_new_in_it(
     captured: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[bytes] = []
-    decoded = journal.decoded
-    monkeypatch.setattr(journal, "decoded", lambda line: read.append(line) or decoded(line))
+    monkeypatch.setattr(pages, "decoded", lambda line: read.append(line) or decoded(line))
     history: list[Message] = []
     for turn in range(5):
         history.append(user(f"{turn}"))

@@ -8,8 +8,8 @@ import pytest
 
 from flywheel.capture.importers.dialects import Message
 from flywheel.capture.journals import journal
+from flywheel.capture.journals.events import Exchanged
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Exchanged
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.redaction import policy as policies

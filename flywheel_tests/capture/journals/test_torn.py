@@ -11,7 +11,7 @@ from flywheel import warehouse
 from flywheel.capture import workspaces
 from flywheel.capture.importers.spans import Span
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Closed, Event, Spanned
+from flywheel.capture.journals.events import Closed, Event, Spanned
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.settling.settle import settle

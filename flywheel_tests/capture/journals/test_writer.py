@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 import pytest
 
 from flywheel.capture.journals import journal, writer
-from flywheel.capture.journals.journal import Closed, Event, Full
+from flywheel.capture.journals.events import Closed, Event
+from flywheel.capture.journals.journal import Full
 from flywheel.capture.journals.writer import Moved, Writer
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home

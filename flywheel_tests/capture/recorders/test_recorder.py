@@ -16,7 +16,7 @@ import pytest
 from flywheel import warehouse
 from flywheel.capture import Recorder
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Ended, Said, Told
+from flywheel.capture.journals.events import Ended, Said, Told
 from flywheel.capture.settling.settle import settle
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError, Outcome, Step, ToolCall, Trajectory, trajectory_of
 from flywheel.settings import Home

@@ -8,7 +8,8 @@ import pytest
 from flywheel import warehouse
 from flywheel.capture import Recorder, current
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import Full, Journal, Said
+from flywheel.capture.journals.events import Said
+from flywheel.capture.journals.journal import Full, Journal
 from flywheel.capture.settling.settle import settle
 from flywheel.schema import OUTCOMES, TRAJECTORIES, FlywheelError, Trajectory, trajectory_of
 from flywheel.settings import Home

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flywheel.capture.journals.journal import Event, encoded
+from flywheel.capture.journals.events import Event, encoded
 from flywheel.capture.recorders.tail import Tail
 from flywheel.schema import Outcome
 from flywheel_tests.capture.events import told

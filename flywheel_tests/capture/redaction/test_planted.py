@@ -17,8 +17,8 @@ from flywheel.capture import Recorder, posted
 from flywheel.capture.audit import audit
 from flywheel.capture.feedback import ledger, outcome_files
 from flywheel.capture.ingest import ingest
+from flywheel.capture.journals.events import SetAside, Spanned
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import SetAside, Spanned
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.otlp import Receiver, quarantined

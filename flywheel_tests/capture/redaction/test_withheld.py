@@ -15,8 +15,8 @@ from flywheel.capture import workspaces
 from flywheel.capture.importers import spans
 from flywheel.capture.importers.dialects import Message
 from flywheel.capture.importers.spans import Span
+from flywheel.capture.journals.events import Spanned
 from flywheel.capture.journals.exchanges import Exchange
-from flywheel.capture.journals.journal import Spanned
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.otlp import Receiver

@@ -12,7 +12,7 @@ from flywheel import warehouse
 from flywheel.capture.importers import evaluations, trace
 from flywheel.capture.importers.records import Bad, Record
 from flywheel.capture.importers.spans import Span
-from flywheel.capture.journals.journal import Spanned
+from flywheel.capture.journals.events import Spanned
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.otlp import Receiver
 from flywheel.capture.redaction.boundary import Boundary, whole

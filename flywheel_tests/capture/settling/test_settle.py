@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from flywheel import warehouse
 from flywheel.capture import Recorder, workspaces
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.journal import SetAside
+from flywheel.capture.journals.events import SetAside
 from flywheel.capture.journals.writer import Writer
 from flywheel.capture.settling.settle import Settled, settle
 from flywheel.schema import OUTCOMES, QUARANTINE, TRAJECTORIES, FlywheelError, Quarantined
