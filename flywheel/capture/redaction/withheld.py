@@ -52,6 +52,8 @@ def _call(span: Span, boundary: Boundary) -> dict[str, Any]:
         attributes["output.value"] = canonical_json(answers[0])  # one answer of several messages
     elif answers:
         attributes["gen_ai.output.messages"] = canonical_json([message for answer in answers for message in answer])
+    if any(reasons := [call.details.get("finish_reason") for call in calls]):
+        attributes["gen_ai.response.finish_reasons"] = reasons
     if tools := boundary.tools(calls[0].tools):
         attributes["gen_ai.tool.definitions"] = canonical_json(tools)
     elif calls[0].tools:

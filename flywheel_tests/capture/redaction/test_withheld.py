@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -264,7 +265,12 @@ NOTHING = Boundary(Layers(injected_memory=Layer(how="drop", between=("<never>", 
 
 @pytest.mark.parametrize("told", SPANS)
 def test_a_span_that_is_told_anew_says_the_same(told: Span) -> None:
-    assert spans.calls(withheld(told, NOTHING)) == spans.calls(told)
+    # How it was asked for goes: schemas of tools and instructions may stand there.
+    calls = [
+        msgspec.structs.replace(call, details={n: v for n, v in call.details.items() if n != "parameters"})
+        for call in spans.calls(told)
+    ]
+    assert spans.calls(withheld(told, NOTHING)) == calls
     assert withheld(told, boundary.whole()) is told
 
 
