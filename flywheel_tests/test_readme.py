@@ -1,6 +1,5 @@
 """What README and docs say is true: their commands run, and what they name exists."""
 
-import json
 import os
 import re
 import shutil
@@ -44,24 +43,6 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 LEAVES = {path: command for path, command in COMMANDS.items() if not hasattr(command, "commands")}
 
 
-def tau_bench(number: int) -> dict[str, Any]:
-    """One run as tau-bench writes it."""
-    call = {"id": "call_1", "type": "function", "function": {"name": "cancel", "arguments": f'{{"id": "R{number}"}}'}}
-    return {
-        "task_id": number,
-        "trial": 0,
-        "reward": float(number % 3 > 0),
-        "info": {"task": {"user_id": "u", "instruction": "You want it gone.", "actions": []}, "reward_info": None},
-        "traj": [
-            {"role": "system", "content": "# Airline Agent Policy\nHelp."},
-            {"role": "user", "content": f"Cancel reservation R{number}, I am ill."},
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": "call_1", "name": "cancel", "content": "cancelled"},
-            {"role": "user", "content": "Thanks. ###STOP###"},
-        ],
-    }
-
-
 def test_it_fits_a_screen() -> None:
     assert len(README.read_text().splitlines()) <= 45
 
@@ -74,10 +55,6 @@ def test_its_make_targets_exist() -> None:
 
 @pytest.mark.slow
 def test_its_commands_run_in_the_order_in_which_they_stand(tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    for part in range(2):
-        runs = [tau_bench(number) for number in range(part * 12, part * 12 + 12)]
-        (tmp_path / "runs" / f"gpt-4o-airline-{part}.json").write_text(json.dumps(runs))
     shutil.copytree(SAMPLE, tmp_path / "data" / "sample")
     given = [line for line in lines(README) if line.startswith("flywheel ")]
     assert any(line.startswith("flywheel ingest") for line in given)
