@@ -202,6 +202,8 @@ def import_file(
             say(f"not read: {', '.join(report.ignored_columns)}")
         for line, error in report.errors:
             say(f"line {line}: {error}")
+        if any("has no time zone" in error for _, error in report.errors):
+            say("where all times without a zone were written, --timezone says so: --timezone UTC")
     if report.unknown_trajectories:
         say(
             f"{report.unknown_trajectories} trajectories are not stored (yet): "

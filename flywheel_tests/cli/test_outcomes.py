@@ -99,6 +99,18 @@ def test_a_file_of_outcomes_is_imported(stored, tmp_path):
     assert ["stars", 5.0] in [[fact["signal"], fact["value"]] for fact in json.loads(shown.stdout)["facts"]]
 
 
+def test_times_without_a_zone_are_told_how_to_get_one(stored, tmp_path):
+    path = tmp_path / "verdicts.csv"
+    path.write_text(
+        "trajectory_id,signal,value,observed_at\na,fine,1,2026-01-02 10:00\nb,fine,1,2026-01-02T10:00:00Z\n"
+    )
+    asked = ["outcomes", "import", str(path), "-w", "w"]
+    assert "--timezone UTC" in cli.invoke(app, asked).stderr
+    again = cli.invoke(app, [*asked, "--timezone", "UTC"])
+    assert again.exit_code == 0
+    assert "--timezone" not in again.stderr
+
+
 def test_a_file_that_holds_no_outcome_ends_with_one(stored, tmp_path):
     path = tmp_path / "verdicts.jsonl"
     path.write_text("{}\n")
