@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 
@@ -20,9 +20,14 @@ class Batch:
         self._owner = _here()
         self._pending: list[Future[str]] | None = []
 
+    @property
+    def here(self) -> bool:
+        """Whether this is the block, which goes on."""
+        return self._pending is not None and self._owner == _here()
+
     def takes(self, written: Future[str]) -> bool:
         """Whether the block waits for it."""
-        if self._pending is None or self._owner != _here():
+        if self._pending is None or not self.here:
             return False
         self._pending.append(written)
         return True
@@ -46,7 +51,7 @@ def _here() -> tuple[int, int]:
 def batch(of: object) -> Iterator[None]:
     """A block at whose end is waited for what is written for `of`; within another such block it changes nothing."""
     around = _AROUND.get({})
-    if of in around:
+    if of in around and around[of].here:
         yield
         return
     made = Batch()
@@ -54,7 +59,9 @@ def batch(of: object) -> Iterator[None]:
     try:
         yield
     finally:
-        _AROUND.reset(token)
+        # Fixtures and frameworks may leave it in another context than they entered it: there it ends by itself.
+        with suppress(ValueError):
+            _AROUND.reset(token)
         made.wait()
 
 

@@ -1,5 +1,6 @@
 """The recorder: what it writes, when it refuses, and that nothing acknowledged is ever lost."""
 
+import contextvars
 import os
 import random
 import signal
@@ -222,6 +223,19 @@ def test_a_batch_is_of_one_thread_others_wait_for_the_disk(desk: Home, monkeypat
     [path] = journal.paths(desk.journals / "desk")
     told = [event.outcome.trajectory_id for _, event in journal.read(path)[0] if isinstance(event, Told)]
     assert sorted(told) == ["one", "three", "two"]
+
+
+def test_a_batch_may_end_in_another_context_than_it_began_in(desk: Home) -> None:
+    recorder, here = Recorder(desk, "desk", agent="bot"), contextvars.copy_context()
+    block = recorder.batch()
+    here.run(block.__enter__)
+    here.run(recorder.outcome, "one", "s", 1.0)
+    block.__exit__(None, None, None)
+    [path] = journal.paths(desk.journals / "desk")
+    assert len(journal.read(path)[0]) == 1
+    with recorder.batch():
+        recorder.outcome("two", "s", 1.0)
+    assert len(journal.read(path)[0]) == 2
 
 
 def test_nothing_is_said_of_an_outcome_that_it_has_no_place_for(desk: Home) -> None:
