@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,8 @@ from flywheel.settings import home
 
 if TYPE_CHECKING:
     from flywheel.server.config import Config
+
+log = logging.getLogger("flywheel.server")
 
 
 @app.command()
@@ -59,6 +62,9 @@ def serve(
         bases = [_bases(url, name) for name in names]
         if json:
             emit({"url": url, "workspaces": bases})
+            return
+        if log_json:  # whoever reads the log reads lines of JSON alone
+            log.info("serving", extra={"fields": {"home": str(folder.root), "url": url}})
             return
         say(f"serving {folder.root} at {url}; Ctrl-C ends it")
         for of in bases or [_bases(url, "WORKSPACE")]:

@@ -201,6 +201,7 @@ def test_an_upstream_that_is_no_url_is_refused_before_anything_is_served(url: st
 
 def test_a_server_says_to_people_where_calls_go_and_no_password(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYWHEEL_HOME", str(home.root))
+    monkeypatch.setattr("flywheel.server.logs.configure", lambda json: None)
     monkeypatch.setattr("flywheel.server.serving.serve", lambda home, config, began: began("http://127.0.0.1:8787"))
     told = CliRunner().invoke(app, ["serve", "--openai", "http://me:secret@127.0.0.1:8000/v1?key=secret"])
     assert told.exit_code == 0
@@ -210,3 +211,17 @@ def test_a_server_says_to_people_where_calls_go_and_no_password(home: Home, monk
     assert "secret" not in told.stderr
     told = CliRunner().invoke(app, ["serve", "--champion"])
     assert "calls of models go on to the champion and https://api.anthropic.com" in " ".join(told.stderr.split())
+
+
+def test_a_log_in_json_has_nothing_else(
+    home: Home, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FLYWHEEL_HOME", str(home.root))
+    monkeypatch.setattr("flywheel.server.logs.configure", lambda json: None)
+    monkeypatch.setattr("flywheel.server.serving.serve", lambda home, config, began: began("http://127.0.0.1:8787"))
+    with caplog.at_level("INFO", "flywheel.server"):
+        told = CliRunner().invoke(app, ["serve", "--log-json"])
+    assert (told.exit_code, told.stdout, told.stderr) == (0, "", "")
+    [line] = caplog.records
+    assert line.getMessage() == "serving"
+    assert line.__dict__["fields"] == {"home": str(home.root), "url": "http://127.0.0.1:8787"}
