@@ -74,4 +74,5 @@ def _event(name: str, said: dict[str, Any], span: Span, boundary: Boundary) -> l
         whole = msgspec.structs.replace(span, attributes=said, events=[], logged_at=None)
         return [(name, _call(whole, boundary))]
     role = spans.EVENTS.get(name, "assistant")
-    return [(name, m) for m in boundary.messages(dialects.messages([spans.message_of(role, said)], role))]
+    beside = {key: said[key] for key in ("index", "finish_reason") if name == spans.CHOICE and key in said}
+    return [(name, beside | m) for m in boundary.messages(dialects.messages([spans.message_of(role, said)], role))]

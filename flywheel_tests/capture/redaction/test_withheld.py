@@ -232,6 +232,7 @@ def test_events_that_are_logged_apart_and_runs_of_tools_are_written_without(desk
         for m in (SYSTEM, ASKED)
     ]
     choice = {"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": CALLING["tool_calls"]}}
+    choice |= {"finish_reason": "tool_calls"}
     records.append(ids | {"eventName": "gen_ai.choice", "body": {"kvlistValue": {"values": pairs(choice)}}})
     send(desk, {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}, "logs")
     run = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "retrieve", "gen_ai.tool.call.id": "c1"}
@@ -239,6 +240,7 @@ def test_events_that_are_logged_apart_and_runs_of_tools_are_written_without(desk
     send(desk, request(model, span(run | {"gen_ai.tool.call.result": PAGE}, "2" * 16, "1" * 32, second=3)))
     [row] = settled(desk)
     assert said(row) == LEFT[:4]
+    assert json.loads(row.steps[2].metadata)["finish_reason"] == "tool_calls"
     details = {"gen_ai.input.messages": json.dumps(PARTS[:2]), "gen_ai.output.messages": json.dumps(PARTS[2:])}
     record = {"eventName": "gen_ai.client.inference.operation.details", "timeUnixNano": "1"}
     record |= {"traceId": "2" * 32, "spanId": "3" * 16, "attributes": pairs(details)}
