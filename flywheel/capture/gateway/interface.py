@@ -110,7 +110,8 @@ def _finite(digits: str) -> float | None:
 
 
 def readable(messages: Any) -> list[Message]:
-    """Chat messages such that `chat.steps` can read each: what is none stays as its text, in what a user says."""
+    """Chat messages such that `chat.steps` can read each: what is none stays as its text, in what a user says or the
+    system, where it names that."""
     if not isinstance(messages, list):
         return [] if messages is None else [_as_text(messages)]
     return [message if _is_message(message) else _as_text(message) for message in messages]
@@ -125,7 +126,10 @@ def _is_message(message: Any) -> bool:
 
 
 def _as_text(message: Any) -> Message:
-    return {"role": "user", "content": msgspec.json.encode(message).decode(), "malformed": True}
+    # A prompt that is not kept is none in any form.
+    role = str(message.get("role")).lower() if isinstance(message, dict) else ""
+    role = "system" if role in ("system", "developer") else "user"
+    return {"role": role, "content": msgspec.json.encode(message).decode(), "malformed": True}
 
 
 def objects(value: Any) -> list[dict[str, Any]]:

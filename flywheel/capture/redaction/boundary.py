@@ -109,15 +109,25 @@ class Boundary:
         return told
 
     def _message(self, message: Message, names: Sequence[Any]) -> Message:
-        """A chat message; what cannot be read as one is told where it is made a step."""
+        """A chat message; what cannot be read as one is told where it is made a step.
+
+        Of a system prompt that is not kept nothing else is, whatever its form.
+        """
         content = message.get("content")
         parts = content if isinstance(content, list) else []
         texts = [str(p.get("text", "")) for p in parts if isinstance(p, dict) and p.get("type") == "text"]
         said = "\n".join(texts) if parts else content
         role = message.get("role")
-        if not said or not isinstance(said, str) or not isinstance(role, str):
+        if not isinstance(role, str):
             return message
-        kept = self._kept(chat.ROLES.get(role, role), names, said)
+        kind = chat.ROLES.get(role.lower(), role.lower())
+        if kind == "system" and (self._whole["system_prompt"] or "keep") != "keep":
+            told = said if isinstance(said, str) else canonical_json(content) if content else ""
+            about = {name: message[name] for name in ("role", "name") if name in message}
+            return {**about, "content": self._kept(kind, names, told) if told else None}
+        if not said or not isinstance(said, str):
+            return message
+        kept = self._kept(kind, names, said)
         if kept == said:
             return message
         return {**message, "content": _parts(kept, parts) or kept}

@@ -4,15 +4,19 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from flywheel import warehouse
 from flywheel.capture import Recorder, workspaces
+from flywheel.capture.gateway import interface
 from flywheel.capture.ingest import ingest
 from flywheel.capture.redaction import boundary
 from flywheel.capture.redaction import policy as policies
+from flywheel.capture.redaction.boundary import Boundary
+from flywheel.capture.redaction.policy import Layers
 from flywheel.capture.settling.settle import settle
 from flywheel.schema import TRAJECTORIES, Step, Trajectory, trajectory_of
 from flywheel.settings import Home
@@ -99,6 +103,25 @@ def test_a_source_says_for_itself_what_it_says_otherwise(desk: Home) -> None:
     policy = "[boundary.'*']\nsystem_prompt = 'drop'\ntool_schemas = 'drop'\n[boundary.gateway]\nsystem_prompt = 'keep'"
     found = kept(desk, policy)
     assert (found.steps[0], found.tools) == (TRAJECTORY.steps[0], "[]")
+
+
+SYSTEM = [
+    {"role": "system", "content": "Be kind.", "refusal": "Be kind."},
+    {"role": "developer", "content": [{"type": "text", "text": "Be kind.", "cache": "Be kind."}]},
+    {"role": "system", "content": None, "audio": "Be kind."},
+    {"role": "System", "content": "Be kind."},
+    {"role": "system", "content": {"odd": "Be kind."}},
+    {"role": "system", "content": [{"type": "image_url", "image_url": {"url": "Be kind."}}]},
+]
+
+
+@pytest.mark.parametrize("message", SYSTEM, ids=str)
+def test_of_a_system_prompt_nothing_is_kept_whatever_its_form(message: dict[str, Any]) -> None:
+    for given in ([message], interface.readable([message])):
+        left = Boundary(Layers(system_prompt="drop"), bytes)
+        [kept] = left.messages(given)
+        assert "Be kind." not in str(kept)
+        assert left.messages([kept]) == [kept]
 
 
 @pytest.mark.parametrize(
