@@ -15,7 +15,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -276,6 +276,32 @@ def test_an_error_that_nobody_expected_stops_the_shipping_with_a_word(
     assert not recorder.flush(10)
     assert recorder.shipping.stopped
     assert "ZeroDivisionError: oops; all is kept in" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe:UserWarning")  # which other tests have imported
+def test_a_fork_ships_what_it_records_whatever_its_parent_was_at(remotely: Recording) -> None:
+    with closing(Answers()) as server:
+        recorder = remotely(server.url)
+        held, done = Event(), Event()
+
+        def begin() -> None:
+            with shipping_thread._STARTING, recorder.shipping._passed:
+                held.set()
+                done.wait(30)
+
+        Thread(target=begin).start()
+        held.wait(30)
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            own = remotely(server.url)
+            own.outcome("child", "s", 1.0)
+            own.close()
+            os._exit(0 if own.flush(0.1) or own.shipping.elsewhere else 1)  # its parent ships already
+        done.set()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert recorder.flush(10)
+        assert [record["trajectory_id"] for _, record in server.sent] == ["child"]
 
 
 def test_shipping_can_be_stopped_while_a_server_is_left_alone(remotely: Recording) -> None:

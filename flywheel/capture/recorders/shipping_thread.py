@@ -44,12 +44,14 @@ def shipping(spool: Home, server: Server) -> Shipping:
 
 
 class Shipping:
-    """The thread that ships a spool while this process lives, if no other process does."""
+    """The thread that ships a spool while this process lives, if no other process does.
+
+    A fork begins one of its own with what it records or flushes first.
+    """
 
     def __init__(self, spool: Home, server: Server) -> None:
         self.server = server
         self._spool = spool
-        self._lock = threading.Lock()
         self._fresh()
 
     @property
@@ -59,11 +61,7 @@ class Shipping:
 
     def start(self) -> None:
         """Begin, unless it has begun in this process."""
-        if self._process == os.getpid() and self._thread:
-            return
-        with self._lock:
-            if self._process != os.getpid():
-                self._fresh()
+        with self._passed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"ship {self.server.workspace}", daemon=True)
                 self._thread.start()
@@ -74,7 +72,7 @@ class Shipping:
 
     def leave(self) -> None:
         """As this process ends: let what ended last go out too, if the server takes it quickly."""
-        if self._process == os.getpid() and not self._trouble:
+        if self._thread and not self._trouble:
             self.flush(AT_EXIT)
 
     def stop(self) -> None:
@@ -86,6 +84,7 @@ class Shipping:
 
     def flush(self, timeout: float) -> bool:
         """Whether what has ended by now was shipped within so many seconds; false at once where another does it."""
+        self.start()
         until = time.monotonic() + timeout
         with self._passed:
             wanted = self._begun + 1  # the look under way may have missed it
@@ -97,7 +96,6 @@ class Shipping:
             return self._done >= wanted
 
     def _fresh(self) -> None:
-        self._process = os.getpid()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._passed = threading.Condition()
@@ -174,3 +172,14 @@ class Shipping:
 
 _SHIPPING: dict[tuple[Path, str], Shipping] = {}
 _STARTING = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Locks that another thread held stay held in a child, and threads stay behind."""
+    global _STARTING
+    _STARTING = threading.Lock()
+    for shipping in _SHIPPING.values():
+        shipping._fresh()
+
+
+os.register_at_fork(after_in_child=_after_fork)
