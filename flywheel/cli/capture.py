@@ -52,6 +52,7 @@ def list_workspaces(json: Json = False) -> None:
         table("workspaces", ["name", "created"], [(w.name, f"{w.created_at:%Y-%m-%d %H:%M}") for w in there])
 
 
+QUARANTINED = 'see what was quarantined with: flywheel query "SELECT source, line, error FROM quarantine"'
 # As `capture.importers` has them, which would take a while to import for a line of help.
 FORMATS = (
     *("alpaca", "anthropic-messages", "api-calls", "claude-code", "hermes", "intercode", "langfuse", "openai-chat"),
@@ -99,7 +100,7 @@ def ingest(
     for broken in report.broken:
         say(broken)
     if total.quarantined:
-        say('see what was quarantined with: flywheel query "SELECT source, line, error FROM quarantine"')
+        say(QUARANTINED)
     if total.records == total.quarantined:
         fail(f"none of the {total.records} records could be read")
         raise typer.Exit(1)
@@ -207,3 +208,7 @@ def settle(
     else:
         fields = settled.__struct_fields__
         table(f"settled {workspace}", [f.replace("_", " ") for f in fields], [[getattr(settled, f) for f in fields]])
+        if settled.quarantined:
+            say(QUARANTINED)
+        if settled.waiting and idle:
+            say("what waits may go on still; of calls and traces --idle 0 stores what there is")

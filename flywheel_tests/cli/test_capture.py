@@ -69,8 +69,17 @@ def test_who_does_not_want_to_wait_calls_quiet_conversations_over(home: Home) ->
     writer = Writer(home, "desk")
     writer.put([Exchanged(Exchange(id="1", thread="1", started_at=now, ended_at=now, **said))]).result()
     writer.close()
+    assert "--idle 0" in CliRunner().invoke(app, ["settle", "-w", "desk"]).stderr
     waiting, over = run("settle", "-w", "desk"), run("settle", "-w", "desk", "--idle", "0")
     assert [(s["trajectories"], s["waiting"]) for s in (waiting, over)] == [(0, 1), (1, 0)]
+
+
+def test_what_settling_sets_aside_is_told(home: Home) -> None:
+    run("workspace", "create", "desk")
+    home.journals.joinpath("desk").mkdir(parents=True)
+    (home.journals / "desk" / "1.jsonl").write_text("no event\n")
+    told = CliRunner().invoke(app, ["settle", "-w", "desk"])
+    assert "see what was quarantined with: flywheel query" in told.stderr
 
 
 @pytest.mark.parametrize(
