@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -46,8 +46,7 @@ async def trajectories(
     """
     lines = records.are_lines(request)
     body = await request.body()
-    async with here.taking:
-        read = await asyncio.to_thread(_read, here, workspace, body, lines)
+    read = await here.parse(body, partial(_read, here, workspace, body, lines))
     if events := [*read.accepted, *map(SetAside, read.quarantined)]:
         await here.writer(workspace).write(events)
     rejected = [Rejected(row.line or 0, row.error) for row in read.quarantined]

@@ -19,7 +19,6 @@ from google.rpc import code_pb2, status_pb2
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -137,7 +136,8 @@ async def metrics(request: Request) -> Response:
 async def _taken(kind: Kind, request: Request, workspace: str, here: Running) -> tuple[int, str]:
     """Make the spans of a request durable; how many were set aside, and why the first was."""
     as_json, data = _is_json(request), await request.body()
-    taken = await run_in_threadpool(_receiver(request, here, workspace).take, kind, data, as_json=as_json)
+    receiver = _receiver(request, here, workspace)
+    taken = await here.parse(data, lambda: receiver.take(kind, data, as_json=as_json))
     at = here.clock()
     events: list[Event] = [
         Spanned(at=at, span=span, agent=str(span.resource.get("service.name") or "")) for span in taken.spans

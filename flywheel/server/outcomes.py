@@ -71,8 +71,7 @@ async def tell(
     """
     lines = records.are_lines(request)
     body = await request.body()
-    async with here.taking:
-        heard, rejected = await asyncio.to_thread(_read, here, workspace, body, lines)
+    heard, rejected = await here.parse(body, partial(_read, here, workspace, body, lines))
     aside = await asyncio.to_thread(quarantine.refused, here.home, workspace, posted.SOURCE, rejected, here.clock())
     if events := [*(Told(one.outcome) for one in heard), *map(SetAside, aside)]:
         await here.writer(workspace).write(events)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 READERS = 4  # questions to the tables at a time: each uses all processors
-TAKERS = 2  # bodies that are parsed at a time: what one becomes in memory can be many times its size
+TAKERS = 2  # large bodies that are parsed at a time: what one becomes in memory can be many times its size
+LARGE = 2**20  # bytes
 CLIENTS = 4096  # clients that are remembered, those who asked last
 LAST_S = 5.0  # for what was broken off
 
@@ -44,7 +46,7 @@ class Running:
         self.under_way: Counter[bytes] = Counter()  # requests, by client
         self.known: OrderedDict[bytes, None] = OrderedDict()  # clients whose token was let through
         self.reading = asyncio.Semaphore(READERS)
-        self.taking = asyncio.Semaphore(TAKERS)
+        self._taking = asyncio.Semaphore(TAKERS)
         self._writers: dict[str, Writer] = {}
         self._lock = threading.Lock()
 
@@ -61,6 +63,11 @@ class Running:
             if workspace not in self._writers:
                 self._writers[workspace] = Writer(self.home, workspace)
             return self._writers[workspace]
+
+    async def parse(self, body: bytes, made: Callable[[], Found]) -> Found:
+        """What is made of a body, in a thread; small ones wait for nobody."""
+        async with self._taking if len(body) > LARGE else nullcontext():
+            return await run_in_threadpool(made)
 
     async def read(self, ask: Callable[[], Found]) -> Found:
         """What the tables answer, asked in a thread.
