@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 import pyarrow as pa
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AfterValidator, AwareDatetime, BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from flywheel.capture import cursors, stored
@@ -33,6 +33,16 @@ Cursor = Annotated[str | None, Query(description="`next` of the page before.")]
 View = Literal["summary", "record", "chat"]
 
 
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("no calendar has this moment in UTC") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+
+
 class Asked(BaseModel, extra="forbid"):
     """Which trajectories, in what form, from where on."""
 
@@ -40,8 +50,8 @@ class Asked(BaseModel, extra="forbid"):
     agent: str | None = None
     model: str | None = None
     end_state: EndState | None = None
-    since: Annotated[AwareDatetime | None, Query(description="Arrived then or later.")] = None
-    until: Annotated[AwareDatetime | None, Query(description="Arrived then or before.")] = None
+    since: Annotated[Moment | None, Query(description="Arrived then or later.")] = None
+    until: Annotated[Moment | None, Query(description="Arrived then or before.")] = None
     outcome: Annotated[bool | None, Query(description="Whether any outcome is known.")] = None
     view: View = "summary"
     cursor: Cursor = None
@@ -51,7 +61,7 @@ class Asked(BaseModel, extra="forbid"):
 class AskedInputs(BaseModel, extra="forbid"):
     """Which quarantined inputs, from where on."""
 
-    since: Annotated[AwareDatetime | None, Query(description="Arrived then or later.")] = None
+    since: Annotated[Moment | None, Query(description="Arrived then or later.")] = None
     cursor: Cursor = None
     limit: Limit = None
 

@@ -120,6 +120,8 @@ def test_rows_are_asked_for(still: str, asked: dict[str, str], found: list[str])
         "cursor=bnVsbA==",
         "since=yesterday",
         "since=2026-11-12T13:00:00",
+        "since=0001-01-01T00:00:00%2B14:00",
+        "until=9999-12-31T23:59:59-14:00",
         "limits=3",
     ],
 )
