@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,12 +12,14 @@ from flywheel.schema import FlywheelError, Outcome, Trajectory, canonical_json
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 LARGEST = 2**63 - 1
+LARGEST_INDEX = 2**31 - 1
 
 
 def checked(record: Record) -> Record:
     """The record, its fields converted to their types (a list of calls to a tuple, say).
 
-    Refused are wrong types, times without a zone, numbers that are not finite or do not fit 64 bits.
+    Refused are wrong types, times without a zone or beyond the calendar, numbers that are not finite or do not fit 64
+    bits (32 for the index of a step).
     """
     kind = type(record)
     try:
@@ -46,9 +48,14 @@ def of_workspace(record: Trajectory | Outcome, workspace: str) -> None:
 
 
 def _check(field: str, value: Any) -> None:
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise ValueError(f"{field} has no time zone; give a time such as datetime.now(UTC)")
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{field} has no time zone; give a time such as datetime.now(UTC)")
+        try:
+            value.astimezone(UTC)  # as it is stored
+        except OverflowError:
+            raise ValueError(f"{field} is {value}, which no calendar has in UTC") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{field} is {value}, not a finite number")
-    if isinstance(value, int) and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > (LARGEST_INDEX if field == "step_index" else LARGEST):
         raise ValueError(f"{field} is too large: {value}")
