@@ -37,6 +37,7 @@ TELLING = {
 }
 OF_AZURE = re.compile("^deployments/[^/]+/")  # stands before what it has in common with others
 LONG = 2**16  # bytes of a request and its answer
+PIECES = 500_000  # objects and lists of a request: a longer one of empty messages takes gigabytes to read
 ROOM = 16 * 2**20  # bytes that are free on the disk when a call is passed on
 
 
@@ -56,10 +57,14 @@ class Kept:
         await asyncio.wrap_future(written)
 
     def _put(self, call: Call, broken: str) -> Future[Any]:
-        if exchange := call.exchange(self._remembered, broken):
+        body = call.request.body
+        if body.count(b"{") + body.count(b"[") > PIECES:
+            why = f"a call of more than {PIECES:,} objects and lists: it passed, and was not read"
+        elif exchange := call.exchange(self._remembered, broken):
             return self._threads.put(exchange)
-        body = call.request.body.decode("utf-8", "replace")
-        told = [(None, "a call in which no message could be read, and none in its answer", body)]
+        else:
+            why = "a call in which no message could be read, and none in its answer"
+        told = [(None, why, body.decode("utf-8", "replace"))]
         name = f"gateway {call.request.api.NAME}"
         aside = refused(self._server.home, self._workspace, name, told, self._server.clock())
         return self._server.writer(self._workspace).put([*map(SetAside, aside)])

@@ -17,6 +17,7 @@ import pytest
 from flywheel.capture.journals import journal
 from flywheel.capture.journals.events import Closed, Exchanged, SetAside
 from flywheel.capture.journals.exchanges import Exchange
+from flywheel.server import gateway
 from flywheel.server.config import Config
 from flywheel.settings import Home
 from flywheel_tests.server.conftest import Through, serving
@@ -454,3 +455,18 @@ def test_a_request_that_is_none_passes_all_the_same(desk: Home, through: Through
     [event] = [event for path in journal.paths(desk.journals / "desk") for _, event in journal.read(path)[0]]
     assert isinstance(event, SetAside)
     assert (event.input.source, event.input.excerpt) == ("gateway chat.completions", body.decode("utf-8", "replace"))
+
+
+def test_a_call_of_endless_pieces_passes_and_is_not_read(
+    desk: Home, through: Through, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "PIECES", 1_000)
+    body = b'{"model": "scripted-1", "messages": [' + b'{"role":"user","content":[]},' * 500 + b"{}]}"
+
+    answer = httpx.post(f"{through(Upstream())}/chat/completions", content=body)
+
+    assert answer.status_code == 200
+    [event] = [event for path in journal.paths(desk.journals / "desk") for _, event in journal.read(path)[0]]
+    assert isinstance(event, SetAside)
+    assert event.input.error.startswith("a call of more than 1,000 objects and lists")
+    assert event.input.excerpt.startswith('{"model": "scripted-1"')
