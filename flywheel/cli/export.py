@@ -30,7 +30,9 @@ def export(
     ],
     version: Annotated[str | None, typer.Argument(help="A corpus version, as NAME@v3.")] = None,
     to: Annotated[Path | None, typer.Option(help="The folder to write; exports/FORMAT unless given.")] = None,
-    workspace: Annotated[str | None, typer.Option(help="Instead of a version: what a workspace captured.")] = None,
+    workspace: Annotated[
+        str | None, typer.Option("--workspace", "-w", help="Instead of a version: what a workspace captured.")
+    ] = None,
     sql: Annotated[
         str | None, typer.Option(help="Of the workspace, the trajectories whose ids this statement gives.")
     ] = None,
@@ -106,7 +108,7 @@ def export(
     if card.left_out.get("no verdict"):
         say("no verdict: no outcome has come that the reward policy asks for; flywheel outcomes show --help tells more")
     if card.compressed:
-        table("Compressed", ("", "trajectories"), card.compressed.items())
+        table("Compressed", ("how", "trajectories"), card.compressed.items())
     say(f"what it is and what it does not carry: {to / 'README.md'}")
 
 

@@ -59,12 +59,13 @@ def readme(card: Card) -> str:
     """The card as a page; its head is what `datasets.load_dataset(FOLDER)` reads."""
     first = card.files[0].name
     data = [file for file in card.files if file.rows and not file.name.startswith("compression")]
-    head = ["---", *([f"license: {card.license}"] if card.license != UNSPECIFIED else []), *["configs:"] * bool(data)]
+    head = [*([f"license: {card.license}"] if card.license != UNSPECIFIED else []), *["configs:"] * bool(data)]
     for place, file in enumerate(data):
         stem = file.name.partition(".")[0]
         head += [f"- config_name: {stem if place else 'default'}", "  data_files:"]
         head += [f"  - split: {_split(card)}", f"    path: {file.name}"]
-    lines = [*head, "---", "", f"# {card.format}", ""]
+    lines = ["---", *head, "---", ""] if head else []
+    lines += [f"# {card.format}", ""]
     lines += [f"{card.written:,} {card.unit} in the format {card.format} ({card.format_version}).", ""]
     lines += _table(("", ""), [(key, _text(value)) for key, value in _about(card)])
     lines += ["", f"Of {card.looked_at:,} {card.unit}, {card.written:,} are written.", ""]
@@ -88,7 +89,11 @@ def _split(card: Card) -> str:
 
 
 def _about(card: Card) -> list[tuple[str, Any]]:
-    shown = [(k, v) for k, v in card.made_of.items() if k not in ("recipe", "reasons", "reward_policy") and v != []]
+    shown = [
+        (k, v)
+        for k, v in card.made_of.items()
+        if k not in ("recipe", "reasons", "reward_policy") and v not in ([], None)
+    ]
     return [
         *shown,
         *card.budget.items(),

@@ -91,7 +91,9 @@ def test_pairs(desk):
 
 def test_what_is_missing_is_said(desk):
     workspaces.create(desk, "empty")
-    assert "bring captures in" in _said("trl-sft", "--workspace", "empty")
+    assert "bring captures in" in _said("trl-sft", "-w", "empty")
+    page = Path("exports/trl-sft/README.md").read_text()
+    assert page.startswith("# trl-sft") and "None" not in page
     write(desk, [trajectory(20)])
     assert "the reward policy asks for" in _said("trl-kto", "--workspace", "support")
 

@@ -80,7 +80,7 @@ def read_calls(
                     said.append((seen, conversations.digests(call.messages + call.answer)))
             except REFUSED as error:
                 excerpt = piece.data[:EXCERPT].decode("utf-8", "replace")
-                yield Bad(piece.line, f"record {index}: {error}", excerpt, piece.end)
+                yield Bad(piece.line, f"record {index + 1}: {error}", excerpt, piece.end)
         for index, line in enumerate(conversations.lines(said)):
             first = line[0]
             origin = Origin(

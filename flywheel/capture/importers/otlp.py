@@ -56,13 +56,13 @@ def read(path: Path, workspace: str, arrived_at: datetime) -> Iterator[Record | 
                 for span in otlp_json.read(raw, hashlib.sha256(piece.data).hexdigest()[:32]):
                     if isinstance(span, Refused):
                         refused = True
-                        yield Bad(piece.line, f"record {index}, {span.error}", span.excerpt, piece.end)
+                        yield Bad(piece.line, f"record {index + 1}, {span.error}", span.excerpt, piece.end)
                     elif span:
                         seen = traces.setdefault(span.trace, Seen(piece.line, excerpt))
                         seen.places.append(aside.put(msgspec.json.encode(spans.kept(span))))
             except REFUSED as error:
                 refused = True
-                yield Bad(piece.line, f"record {index}: {error}", excerpt, piece.end)
+                yield Bad(piece.line, f"record {index + 1}: {error}", excerpt, piece.end)
         told = 0
         for id, seen in traces.items():
             whole = trace.of(SPANS.decode(aside.get(place)) for place in seen.places)

@@ -148,7 +148,7 @@ def read_each(
         except (ValueError, OverflowError, RecursionError, FlywheelError) as error:
             yield Bad(
                 piece.line,
-                f"record {index}: {error}",
+                f"record {index + 1}: {error}",
                 piece.data[:EXCERPT].decode("utf-8", "replace"),
                 piece.end,
             )

@@ -158,7 +158,7 @@ def test_a_bad_line_costs_no_other(read: Read) -> None:
     )
     assert isinstance(good, Record)
     assert isinstance(empty, Bad)
-    assert empty.error == "record 1: the conversation has no messages"
+    assert empty.error == "record 2: the conversation has no messages"
     assert isinstance(block, Bad)
     assert "missing required field `type`" in block.error
     assert isinstance(role, Bad)

@@ -79,6 +79,6 @@ def test_a_run_without_a_reward_stays_unlabelled_and_one_without_messages_is_bad
     assert isinstance(unlabelled, Record)
     assert unlabelled.outcomes == ()
     assert isinstance(empty, Bad)
-    assert empty.error == "record 1: the run has no messages"
+    assert empty.error == "record 2: the run has no messages"
     assert isinstance(no_messages, Bad)
     assert "`$.traj`" in no_messages.error
