@@ -16,9 +16,9 @@ EAST, WEST = timezone(timedelta(hours=14)), timezone(-timedelta(hours=14))
 @pytest.mark.parametrize("at", [datetime(1, 1, 1, tzinfo=EAST), datetime(9999, 12, 31, 23, tzinfo=WEST)])
 def test_a_time_that_no_calendar_has_in_utc(desk: Home, at: datetime) -> None:
     recorder = Recorder(desk, "desk", agent="bot")
-    with pytest.raises(FlywheelError, match="observed_at is .*, which no calendar has in UTC"):
+    with pytest.raises(FlywheelError, match=r"observed_at is .*, which no calendar has in UTC"):
         recorder.outcome("one", "s", 1.0, observed_at=at)
-    with recorder.trajectory(task_id="1") as t, pytest.raises(FlywheelError, match="at is .*no calendar"):
+    with recorder.trajectory(task_id="1") as t, pytest.raises(FlywheelError, match=r"at is .*no calendar"):
         t.step(role="user", content="Hi", at=at)
     recorder.close()
     assert settle(desk, "desk", LATER).trajectories == 1
