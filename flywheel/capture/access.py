@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -217,16 +218,30 @@ def _folder(home: Home, workspace: str) -> Path:
 def _kept(home: Home, workspace: str) -> list[Grant]:
     """The grants of a workspace, each read again once its file changed."""
     folder = _folder(home, workspace)
+    found: list[Grant] = []
+    for path, stamp in _listed(folder):
+        # One that is gone by now leaves the others, or a workspace would be open for a moment.
+        with suppress(FileNotFoundError):
+            found.append(_grant(path, stamp or _stamp(path)))
+    return found
+
+
+def _listed(folder: Path) -> list[tuple[Path | str, tuple[Any, ...]]]:
+    """The files of grants in a folder; of an object store's, with what changes when they do."""
     try:
         if artifacts.remote(folder):
             listed = folder.fs.ls(str(folder), detail=True, refresh=True)  # pyright: ignore[reportAttributeAccessIssue]  # a UPath
             files = [(folder / Path(of["name"]).name, (of.get("ETag"), of.get("LastModified"))) for of in listed]
-            return [_grant(path, stamp) for path, stamp in files if path.suffix == ".json"]
+            return [(path, stamp) for path, stamp in files if path.suffix == ".json"]
         with os.scandir(folder) as entries:
-            found = [(of.path, of.stat()) for of in entries if of.name.endswith(".json")]
+            return [(of.path, ()) for of in entries if of.name.endswith(".json")]
     except FileNotFoundError:
         return []
-    return [_grant(path, (of.st_ino, of.st_mtime_ns, of.st_ctime_ns, of.st_size)) for path, of in found]
+
+
+def _stamp(path: Path | str) -> tuple[int, ...]:
+    of = Path(path).stat()
+    return of.st_ino, of.st_mtime_ns, of.st_ctime_ns, of.st_size
 
 
 @functools.lru_cache(maxsize=4096)

@@ -125,6 +125,13 @@ def append(root, number):
         audit.audit(Home(root), workspace="desk", action="x" * 300, who=f"w{number}", target=str(line), now=NOW)
 
 
+def test_a_token_that_is_gone_while_they_are_read_opens_nothing(places):
+    token, _ = access.issue(places, "desk", ["admin"], name="ada", now=NOW)
+    (places.workspaces / "desk" / "tokens" / "gone.json").symlink_to("nowhere")
+    assert access.guarded(places, "desk")
+    assert access.check(places, "desk", "read", token, NOW).name == "ada"
+
+
 def test_lines_of_several_writers_never_mix(places):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.starmap(append, [(places.root, number) for number in range(4)], chunksize=1)
