@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import msgspec
 import pytest
 
 from flywheel.capture import Recorder
 from flywheel.capture.settling.settle import settle
-from flywheel.schema import FlywheelError
+from flywheel.schema import FlywheelError, Step, Trajectory
 from flywheel.settings import Home
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -32,3 +33,28 @@ def test_an_index_of_more_than_32_bits(desk: Home, index: int) -> None:
     recorder.outcome("one", "s", 1.0, step_index=2**31 - 1)
     recorder.close()
     assert settle(desk, "desk", LATER).outcomes == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [("metadata", "not json"), ("metadata", "[]"), ("metadata", '{"a": }'), ("metadata", ""), ("tools", '{"a": 1}')],
+)
+def test_text_that_is_not_the_json_that_it_should_be(desk: Home, field: str, text: str) -> None:
+    recorder = Recorder(desk, "desk", agent="bot")
+    whole = Trajectory(
+        id="one",
+        workspace="desk",
+        task_id="1",
+        task_group="1",
+        task_type="",
+        agent="bot",
+        end_state="completed",
+        arrived_at=LATER,
+        source="test",
+        steps=(Step(role="user", content="Hi"),),
+    )
+    with pytest.raises(FlywheelError, match=f"{field} is no JSON"):
+        recorder.record([msgspec.structs.replace(whole, **{field: text})])
+    recorder.record([msgspec.structs.replace(whole, metadata='{"half": "\ud83d"}')])
+    recorder.close()
+    assert settle(desk, "desk", LATER).trajectories == 1

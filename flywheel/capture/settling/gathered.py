@@ -137,7 +137,7 @@ class Gathering:
             ids += [whole.id, *(stable_id(whole.id, answer) for answer in answers)]
         for id, metadata in self._arrivals.stored(ids).items():
             self._taken.add(id)
-            self._found.stored.update(dict.fromkeys(msgspec.json.decode(metadata).get("exchanges") or (), id))
+            self._found.stored.update(dict.fromkeys(_own(metadata), id))
 
     def _store_thread(self, thread: Thread) -> None:
         rows: list[Trajectory] = []
@@ -208,6 +208,13 @@ class Gathering:
             self._found.rows.append(kept)
             self._found.stored.update(dict.fromkeys(msgspec.json.decode(row.metadata)["exchanges"], row.id))
             self._taken.add(row.id)
+
+
+def _own(metadata: str) -> list[str]:
+    """The answers that a stored trajectory has as its own; of one that was not made here it may say anything."""
+    about = msgspec.json.decode(metadata)
+    told = about.get("exchanges") if isinstance(about, dict) else None
+    return [id for id in told if isinstance(id, str)] if isinstance(told, list) else []
 
 
 def _why(error: Exception) -> str:

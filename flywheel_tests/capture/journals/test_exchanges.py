@@ -18,7 +18,7 @@ from flywheel.capture import Recorder, workspaces
 from flywheel.capture.importers.dialects import Message
 from flywheel.capture.importers.spans import Span
 from flywheel.capture.journals import journal
-from flywheel.capture.journals.events import Closed, Event, Exchanged, Spanned, decoded
+from flywheel.capture.journals.events import Closed, Event, Exchanged, Spanned, Whole, decoded
 from flywheel.capture.journals.exchanges import Exchange
 from flywheel.capture.journals.threads import Threads
 from flywheel.capture.journals.writer import Writer
@@ -27,6 +27,7 @@ from flywheel.capture.settling import settle as settling
 from flywheel.capture.settling.settle import settle
 from flywheel.schema import QUARANTINE, TRAJECTORIES, Trajectory, stable_id, trajectory_of
 from flywheel.settings import Home
+from flywheel_tests.capture.events import whole
 from flywheel_tests.capture.journals.test_threads import bot, call, user
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -98,6 +99,17 @@ def test_calls_that_go_on_from_one_another_are_one_trajectory(captured: Captured
     ]
     assert [(step.prompt_tokens, step.completion_tokens) for step in one.steps[1::2]] == [(5, 1), (None, None)]
     assert (one.started_at, one.arrived_at) == (NOON + SECOND, NOON + HOUR)  # settled hours have closed its end
+
+
+@pytest.mark.parametrize("exchanges", [5, "talk", [[1], {}], {"a": 1}, None])
+def test_what_somebody_else_says_of_exchanges_stops_no_settling(captured: Captured, exchanges: Any) -> None:
+    posted = whole("talk", "Hi").trajectory
+    metadata = msgspec.json.encode({"exchanges": exchanges}).decode()
+    captured.tell(Whole(msgspec.structs.replace(posted, metadata=metadata)))
+    assert captured.settle(NOON + SECOND).trajectories == 1
+    captured("a", [user("1")], bot("2"), thread="talk")
+    assert captured.settle(NOON + 2 * HOUR).trajectories == 1
+    assert len(stored(captured.home)) == 2
 
 
 def test_tries_that_begin_alike_are_as_many_trajectories(captured: Captured) -> None:
