@@ -31,7 +31,7 @@ SHAPED = (
 )
 ENTITY = r"&(?:amp;){0,4}(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|commat|period|nbsp|lowbar|dash|hyphen|equals|colon|plus);"
 SPELT = r"(?:%(?:25){0,4}|\\{1,4}(?:x|u00))[2-7][0-9A-Fa-f]"
-ESCAPED = r"\\[_@.*+()!#~-]"  # in Markdown, and in patterns
+ESCAPED = r"\\{1,4}[_@.*+()!#~-]"  # in Markdown, and in patterns
 JOINED = r"[A-Za-z0-9]\+[0-9]"  # in queries of addresses
 PACKED = r"[A-Za-z0-9+/]{24,}={0,2}"
 HIDING = "|".join((UNSEEN, COLOUR, SHAPED, ENTITY, SPELT, ESCAPED, JOINED, PACKED))
@@ -131,7 +131,7 @@ def _shown(mark: re.Match[str]) -> str | None:
         case "spelt":
             return chr(int(said[-2:], 16))
         case "escaped":
-            return said[1]
+            return said[-1]
         case "joined":
             return " "
         case "packed":

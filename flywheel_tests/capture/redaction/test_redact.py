@@ -242,6 +242,21 @@ def test_what_reads_as_a_secret_is_one_however_it_is_written(text: str, clean: s
     assert Redactor().text(text) == (clean or text)
 
 
+SPELLINGS = (
+    *(r"grep 'ann\.smith\@x\.org'", "ann%40x.org", "ann&#64;x.org", r"ann\x40x.org", r"ann\u0040x.org", "ann＠x.org"),
+    *("\x1b[1mann@x.org\x1b[0m", "\x1b[31m" + GITHUB, "a\u200bnn@x.org", "aGVyZSBpcyBhbm5AeC5vcmcgYW5kIG1vcmU="),
+)
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_within_json_it_is_found_too(text: str) -> None:
+    for plain in (True, False):
+        once = json.dumps({"cmd": text}, ensure_ascii=plain)
+        for whole in (once, json.dumps([once], ensure_ascii=plain), once[:-1]):
+            clean = Redactor().json(whole)
+            assert "<EMAIL>" in clean or "<GITHUB_TOKEN>" in clean
+
+
 def test_however_it_is_written_a_value_has_one_hash() -> None:
     redactor = Redactor()
     names = {redactor.identifier(name) for name in ("ann@x.org", "ann%40x.org", "ann&#64;x.org", "ann＠x.org")}
