@@ -34,10 +34,6 @@ MOST = 1000  # values that are known again
 TOKENS, PROMPT_TOKENS = ("token_ids", "logprobs"), ("prompt_token_ids", "prompt_logprobs")
 
 
-# Threads may share a redactor: no two values get one number.
-NUMBERING = threading.Lock()
-
-
 def _is_json(text: str) -> bool:
     for decode in (msgspec.json.decode, json.loads):  # the second knows NaN and numbers of any size
         try:
@@ -73,6 +69,8 @@ class Redactor:
         self._placeholders: dict[tuple[str, str], str] = {}
         self._kinds: Counter[str] = Counter()
         self._known: dict[str, str] = {}
+        # Threads may share a redactor: no two values get one number. A lock of all redactors a fork could find held.
+        self._numbering = threading.Lock()
 
     def agrees(self, other: Redactor) -> bool:
         """Whether another goes by the same policy."""
@@ -241,7 +239,7 @@ class Redactor:
         if action == "hash":
             return self._hashed(kind, value)
         key = (kind, _normal(value))
-        with NUMBERING:
+        with self._numbering:
             if key not in self._placeholders:
                 self._kinds[kind] += 1
                 number = self._kinds[kind]

@@ -4,6 +4,7 @@ import base64
 import json
 import random
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -179,6 +180,30 @@ def test_plants_in_any_text_are_found_once_and_for_all(seed: int, before: str, a
     clean = Redactor().text(quoted)
     assert Redactor().text(clean) == clean
     assert plant.value not in repr(json.loads(clean))
+
+
+def test_redactors_do_not_wait_for_one_another() -> None:
+    """Nor does a fork's for one that another thread of its parent was at."""
+    numbering, done = threading.Event(), threading.Event()
+
+    class Slow(Counter[str]):
+        def __getitem__(self, kind: str) -> int:
+            numbering.set()
+            done.wait(10)
+            return super().__getitem__(kind)
+
+    one = Redactor()
+    one._kinds = Slow()
+    threads = [threading.Thread(target=each.text, args=("I am ann@x.org",)) for each in (one, Redactor())]
+    threads[0].start()
+    assert numbering.wait(10)
+    threads[1].start()
+    threads[1].join(5)
+    waits = threads[1].is_alive()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not waits
 
 
 def test_threads_may_share_a_redactor() -> None:
