@@ -12,7 +12,6 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
 from flywheel.corpus import reference
 from flywheel.corpus.manifest import Manifest, manifest
@@ -128,8 +127,7 @@ async def card(workspace: str, format: Annotated[str, NAME], here: Here, asked: 
 
     `files` has the number of lines, the bytes and the SHA-256 of all rows as lines, which are made for it.
     """
-    async with here.reading:
-        made = await run_in_threadpool(lambda: write.counted(_source(here.home, workspace, format, asked)))
+    made = await here.read(lambda: write.counted(_source(here.home, workspace, format, asked)))
     return Response(msgspec.json.encode(made), media_type=JSON)
 
 
