@@ -15,6 +15,7 @@ import pyarrow as pa
 from flywheel import warehouse
 from flywheel.corpus import catalog, relations
 from flywheel.corpus.catalog import Seen
+from flywheel.curate import filter as filters
 from flywheel.schema import FlywheelError
 from flywheel.settings import Home
 
@@ -70,7 +71,9 @@ def query(
         try:
             if timer is not None:
                 timer.start()
-            _check(connection, sql)
+            parsed = _check(connection, sql)
+            if bounds is not None:
+                _check_bounded(connection, parsed)
             found = connection.sql(sql)
             if limit is not None:
                 found = found.limit(limit + 1)
@@ -97,8 +100,8 @@ def _folders(home: Home) -> list[Path]:
     return [home.captures, home.outcomes, home.quarantine, home.corpora, home.derived, home.mapped, home.cycle, *made]
 
 
-def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuse all but one statement that reads, through and through: a part of one could write a file."""
+def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    """The nodes of a statement. Refuses all but one that reads, through and through: a part could write a file."""
     kinds = [statement.type for statement in duckdb.extract_statements(sql)]
     if len(kinds) != 1:
         raise FlywheelError(f"write one statement; this is {len(kinds)}")
@@ -108,23 +111,24 @@ def _check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         parsed = msgspec.json.decode(text)
     except RecursionError:
         raise FlywheelError("this statement is nested too deeply") from None
-    if parsed["error"] or len(parsed["statements"]) != 1 or not _kinds(parsed) <= READING:
+    nodes = [] if parsed["error"] else list(filters.nodes(parsed))
+    kinds = {str(node.get("type")) for node in nodes}
+    if len(parsed.get("statements", ())) != 1 or not {kind for kind in kinds if kind.endswith("_NODE")} <= READING:
         raise FlywheelError("a query reads: begin it with SELECT, FROM, WITH, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN")
+    return nodes
 
 
-def _kinds(parsed: Any) -> set[str]:
-    """The kinds of all nodes of a parsed statement."""
-    found: set[str] = set()
-    waiting = [parsed]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            if isinstance(kind := value.get("type"), str) and kind.endswith("_NODE"):
-                found.add(kind)
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return found
+def _check_bounded(connection: duckdb.DuckDBPyConnection, nodes: list[dict[str, Any]]) -> None:
+    """Refuse what keeps to no bounds: DuckDB does not count all texts that it makes, nor stop within a function."""
+    tables = {id(node["function"]) for node in nodes if node.get("type") == "TABLE_FUNCTION"}
+    called = [node for node in nodes if node.get("class") == "FUNCTION" and id(node) not in tables]
+    named = {str(node["function_name"]).lower() for node in called}
+    asked = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'scalar'"
+    scalar = {name for (name,) in connection.sql(asked).fetchall()}
+    if growing := sorted(named & scalar - filters.pure()):
+        raise FlywheelError(f"the function {growing[0]} may not be used here; ask where the data folder is")
+    if any(node.get("type") == "RECURSIVE_CTE_NODE" for node in nodes):
+        raise FlywheelError("a statement may not be recursive here; ask where the data folder is")
 
 
 def _plain(column: pa.ChunkedArray) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from functools import cache
 from threading import Lock
@@ -44,7 +44,11 @@ MODEST = (
     *("substring", "substr", "left", "right", "split", "str_split", "string_split", "regexp_extract"),
     *("list_value", "list_extract", "list_element", "array_extract", "strftime", "dayname", "monthname", "date_part"),
 )
-TODAY = ("age", "current_localtime", "current_localtimestamp")
+# Those that know what day it is, and those that take the product of two lengths.
+NEVER = (
+    *("age", "current_localtime", "current_localtimestamp"),
+    *("levenshtein", "editdist3", "damerau_levenshtein", "jaro_similarity", "jaro_winkler_similarity"),
+)
 
 
 def passes(candidates: pa.Table, expression: str) -> pa.Table:
@@ -79,7 +83,7 @@ class Candidates:
     def passing(self, expression: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Whether each candidate passes, in their order; as `passes` says."""
         with self._lock:
-            _check(self._connection, expression)
+            check(self._connection, expression)
             try:
                 answers = self._connection.sql(f"SELECT place, ({expression}\n) AS passes FROM candidates")
                 if answers.types[1] != "BOOLEAN":
@@ -92,48 +96,53 @@ class Candidates:
         return passing
 
 
-def _check(connection: duckdb.DuckDBPyConnection, expression: str) -> None:
-    """Refuse all but one expression of known columns and functions that are pure."""
+def check(connection: duckdb.DuckDBPyConnection, expression: str, columns: Collection[str] = COLUMNS) -> None:
+    """Refuse all but one expression of known columns and functions that are pure.
+
+    Raises:
+        FlywheelError: it says what has no place in a condition, and which columns there are.
+    """
     text = connection.execute("SELECT json_serialize_sql($q)", {"q": f"SELECT ({expression}\n)"}).fetchall()[0][0]
     try:
         parsed = msgspec.json.decode(text)
     except RecursionError:
-        raise _refused(expression[:100], "it is nested too deeply") from None
+        raise _refused(expression[:100], "it is nested too deeply", columns) from None
     if parsed["error"]:
-        raise _refused(expression, parsed["error_message"])
-    nodes = [statement["node"] for statement in parsed["statements"]]
-    if len(nodes) != 1 or nodes[0]["type"] != "SELECT_NODE" or len(nodes[0]["select_list"]) != 1:
-        raise _refused(expression, "it is not one expression")
-    pure = _pure()
-    for node in _nodes(nodes[0]):
+        raise _refused(expression, parsed["error_message"], columns)
+    found = [statement["node"] for statement in parsed["statements"]]
+    if len(found) != 1 or found[0]["type"] != "SELECT_NODE" or len(found[0]["select_list"]) != 1:
+        raise _refused(expression, "it is not one expression", columns)
+    allowed = pure()
+    for node in nodes(found[0]):
         kind = node.get("class")
         if kind in ("SUBQUERY", "WINDOW", "STAR", "LAMBDA", "PARAMETER"):
-            raise _refused(expression, f"a filter looks at one row at a time; {kind.lower()} has no place in it")
-        if kind == "FUNCTION" and node["function_name"].lower() not in pure:
-            raise _refused(expression, f"the function {node['function_name']} may not be used in a filter")
-        if kind == "COLUMN_REF" and node["column_names"][-1].lower() not in COLUMNS:
-            raise _refused(expression, f"there is no column {'.'.join(node['column_names'])}")
-    if nodes[0]["from_table"]["type"] != "EMPTY":
-        raise _refused(expression, "it names a table")
+            why = f"a filter looks at one row at a time; {kind.lower()} has no place in it"
+            raise _refused(expression, why, columns)
+        if kind == "FUNCTION" and node["function_name"].lower() not in allowed:
+            raise _refused(expression, f"the function {node['function_name']} may not be used in a filter", columns)
+        if kind == "COLUMN_REF" and node["column_names"][-1].lower() not in columns:
+            raise _refused(expression, f"there is no column {'.'.join(node['column_names'])}", columns)
+    if found[0]["from_table"]["type"] != "EMPTY":
+        raise _refused(expression, "it names a table", columns)
 
 
 @cache
-def _pure() -> frozenset[str]:
+def pure() -> frozenset[str]:
     """The functions whose answer depends on what they are given alone, and is little more than that."""
     with warehouse.connect() as connection:
         rows = connection.execute(
             """
-            SELECT function_name FROM duckdb_functions() WHERE function_type = 'scalar' AND function_name NOT IN $today
+            SELECT function_name FROM duckdb_functions() WHERE function_type = 'scalar' AND function_name NOT IN $never
             GROUP BY function_name
             HAVING bool_and(stability = 'CONSISTENT')
                 AND (bool_and(regexp_full_match(return_type, $fixed)) OR function_name IN $modest)
             """,
-            {"today": TODAY, "fixed": FIXED, "modest": MODEST},
+            {"never": NEVER, "fixed": FIXED, "modest": MODEST},
         ).fetchall()
     return frozenset(name for (name,) in rows)
 
 
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
     """Every object of a parsed statement."""
     waiting = [value]
     while waiting:
@@ -145,5 +154,5 @@ def _nodes(value: Any) -> Iterator[dict[str, Any]]:
             waiting += value
 
 
-def _refused(expression: str, why: str) -> FlywheelError:
-    return FlywheelError(f"filter {expression!r}: {why}. Write a condition on: {', '.join(COLUMNS)}")
+def _refused(expression: str, why: str, columns: Collection[str] = COLUMNS) -> FlywheelError:
+    return FlywheelError(f"filter {expression!r}: {why}. Write a condition on: {', '.join(columns)}")

@@ -10,7 +10,7 @@ import pytest
 
 from flywheel import artifacts, warehouse
 from flywheel.corpus import catalog
-from flywheel.corpus.query import query
+from flywheel.corpus.query import Bounds, query
 from flywheel.corpus.snapshot import snapshot
 from flywheel.schema import FlywheelError, Quarantined, Step, quarantine_table
 from flywheel.settings import Home
@@ -207,6 +207,23 @@ def test_only_one_reading_statement_of_this_folder_is_run(week, sql):
 )
 def test_whatever_reads_is_run(week, sql):
     assert query(week, sql.format(captures=week.captures)).rows
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT length(repeat('x', 1000000000))",
+        "SELECT levenshtein(id, id) FROM trajectories",
+        "SELECT len(range(1000000000))",
+        "WITH RECURSIVE r AS (SELECT 'ab' AS s UNION ALL SELECT s || s FROM r) SELECT max(length(s)) FROM r",
+    ],
+)
+def test_what_keeps_to_no_bounds_is_not_run_within_them(week, sql):
+    with pytest.raises(FlywheelError, match="ask where the data folder is"):
+        query(week, sql, bounds=Bounds())
+    assert query(
+        week, "SELECT upper(t.id) FROM trajectories AS t JOIN joined ON t.id = trajectory_id", bounds=Bounds()
+    ).rows
 
 
 def test_a_wrong_name_is_answered_with_the_views(week):
