@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from flywheel import artifacts, warehouse
+from flywheel.curate import filter as filters
 from flywheel.export.source import Made, Tell
 from flywheel.export.stepwise import DPO, STEP_RECORD, VERSIONS, Stepwise, record
 from flywheel.preferences import storage
@@ -83,11 +84,9 @@ def _passing(table: pa.Table, where: str) -> pa.Table:
         connection.register("given", table)
         connection.sql("SET enable_external_access = false")
         connection.sql("SET lock_configuration = true")
+        filters.check(connection, where, table.column_names)
         try:
             found = connection.from_query(f"SELECT * FROM given WHERE ({where}\n)").to_arrow_table()
-        except (duckdb.Error, AttributeError) as error:
-            named = ", ".join(table.column_names)
-            raise FlywheelError(
-                f"the condition {where!r} cannot be read: {str(error).splitlines()[0]}. Columns: {named}"
-            ) from error
+        except duckdb.Error as error:
+            raise FlywheelError(f"the condition {where!r} cannot be read: {str(error).splitlines()[0]}") from error
     return found.cast(table.schema)

@@ -178,7 +178,7 @@ def test_pairs_and_step_records(home: Home, tmp_path: Path):
     assert row["chosen"][0]["tool_calls"][0]["function"] == {"name": "look", "arguments": {"box": "b1"}}
     assert row["rejected"][0]["tool_calls"][0]["function"]["name"] == "push"
     assert [tool["function"]["name"] for tool in json.loads(row["tools"])] == ["look", "push"]
-    with pytest.raises(FlywheelError, match="the condition 'nonsense' cannot be read"):
+    with pytest.raises(FlywheelError, match="filter 'nonsense': there is no column nonsense"):
         Learned(home, "trl-dpo", "p", "nonsense")
 
     card = write.files(Learned(home, "step-records", "t"), tmp_path / "steps", columns=True)

@@ -236,6 +236,14 @@ def test_what_trees_taught_goes_out_by_key_to_whom_it_came_of(asked: httpx.Clien
     rest = asked.get(first.links["next"]["url"])
     assert len(whole) == 3 and [*rows(first), *rows(rest)] == whole
     assert "x-next-cursor" not in rest.headers
+    for where in (
+        "nonsense",
+        "true); COPY given TO '/tmp/x",
+        "length(repeat(prompt, 1000000000)) > 0",
+        "(SELECT true)",
+    ):
+        got = asked.get(f"{PATH}/trl-dpo", params={"pairs": "p", "where": where})
+        assert (got.status_code, "filter" in got.json()["error"]["message"]) == (400, True), got.text
     for cursor in ("xx", "9" * 99, "٣"):
         sent = {"pairs": "p", "cursor": base64.urlsafe_b64encode(cursor.encode()).decode()}
         assert asked.get(f"{PATH}/trl-dpo", params=sent).status_code == 400
