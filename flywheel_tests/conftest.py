@@ -1,6 +1,7 @@
 """Fixtures every test may use: a fresh data folder, and the real captures where they are present."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Models of tests are tiny: a second thread costs them more than it gives. Before torch is imported, here or by a child.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Shells tell what they start in the background to ignore interrupts. Dagster would then ignore SIGTERM too, and so
+# would every process that a test starts and ends.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, however slow the machine is just now: what fails is a change's doing, not chance's.
 # `--hypothesis-profile=default` looks at others.

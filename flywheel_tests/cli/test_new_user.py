@@ -113,8 +113,9 @@ def test_a_data_folder_that_is_none_is_told(
         monkeypatch.setenv("FLYWHEEL_HOME", folder)
         code, out, err = flywheel(*words.split())
         assert (code, out) == (1, "")
-        assert f"the data folder {Path(folder).resolve()} cannot be used" in err
-        assert "FLYWHEEL_HOME names another" in err
+        told = "".join(err.split())  # a long path is broken where the terminal ends
+        assert f"thedatafolder{Path(folder).resolve()}cannotbeused" in told
+        assert "FLYWHEEL_HOMEnamesanother" in told
 
 
 @pytest.mark.parametrize(

@@ -142,8 +142,6 @@ def serving(home: Home) -> Iterator[Served]:
         port = free.getsockname()[1]
     served = Served(home, f"http://127.0.0.1:{port}", home.root.parent / "dagster.log")
     command = [Path(sys.executable).with_name("flywheel"), "ui", "--port", str(port)]
-    # Where this process was told to ignore an interrupt, as shells tell those in the background, that one would too.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with served.log.open("w") as log:
         process = subprocess.Popen(
             command,
@@ -153,7 +151,6 @@ def serving(home: Home) -> Iterator[Served]:
             stderr=log,
             start_new_session=True,
         )
-    signal.signal(signal.SIGINT, before)
     try:
         eventually(lambda: process.poll() is not None or _is_up(served.url), "an answer of the UI")
         assert process.poll() is None, served.log.read_text()
