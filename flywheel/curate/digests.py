@@ -102,13 +102,14 @@ def _canonical(connection: duckdb.DuckDBPyConnection, texts: pa.Array) -> pa.Arr
         # All of them in one pass; one that only DuckDB takes for JSON sends each its own way, to the same texts.
         lines = _ENCODER.encode_lines(msgspec.json.decode(f"[{','.join(given)}]")).decode().split("\n")[:-1]
     except _NOT_JSON:
-        lines = [_canonical_text(text) for text in given]
+        lines = [canonical_text(text) for text in given]
     places = np.where(valid, np.cumsum(valid) - 1, len(lines) + np.arange(len(valid)))
     known = pa.chunked_array([pa.array(lines, pa.string()), encoded.dictionary.cast(pa.string())])
     return known.take(pa.array(places)).combine_chunks().take(encoded.indices)
 
 
-def _canonical_text(text: str) -> str:
+def canonical_text(text: str) -> str:
+    """A text that is JSON with sorted keys and no spaces; another as it is."""
     try:
         return _ENCODER.encode(msgspec.json.decode(text)).decode()
     except _NOT_JSON:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from flywheel.curate.digests import canonical_text
 from flywheel.preferences.backup import backup
-from flywheel.rollout.tree import ROOT
-from flywheel.schema import Step, ToolCall, Trajectory, canonical_json, stable_id
+from flywheel.rollout.tree import ROOT, path_to
+from flywheel.schema import Step, Trajectory, canonical_json, stable_id
 from flywheel.views import trl
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def step_records(judged: Sequence[Judged]) -> list[dict[str, Any]]:
         values = backup(tree)
         leaves = {id: node for node in tree if not tree.out_degree(node) for id in tree.nodes[node]["trajectories"]}
         for id in sorted(leaves):
-            one, path = by_id[id], _path(tree, leaves[id])
+            one, path = by_id[id], path_to(tree, leaves[id])
             messages = trl.messages(one.trajectory.steps)
             taken = [place for place, node in enumerate(path) if tree.nodes[node]["step"]]
             said = [place for place, step in enumerate(one.trajectory.steps) if step.role == "assistant"]
@@ -181,26 +182,11 @@ def _grouped(judged: Iterable[Judged], key: Any) -> list[list[Judged]]:
 
 def _done(step: Step) -> Hashable:
     """What a step does: its calls, in order; without one, its words."""
-    return tuple((call.name, _arguments(call)) for call in step.tool_calls) or step.content or ""
+    return tuple((call.name, canonical_text(call.arguments)) for call in step.tool_calls) or step.content or ""
 
 
 def _seen(step: Step) -> Hashable:
     return step.role, step.content or "", step.tool_name or "", bool(step.is_error)
-
-
-def _arguments(call: ToolCall) -> str:
-    """Arguments as canonical JSON, or as they stand where they are none."""
-    try:
-        return msgspec.json.encode(msgspec.json.decode(call.arguments), order="sorted").decode()
-    except (ValueError, OverflowError, RecursionError):
-        return call.arguments
-
-
-def _path(tree: nx.DiGraph, node: int) -> list[int]:
-    path = [node]
-    while path[-1] != ROOT:
-        path.append(next(iter(tree.predecessors(path[-1]))))
-    return path[::-1]
 
 
 def _logprob(step: Step) -> float | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
 
 from flywheel.preferences.backup import Value, backup
-from flywheel.rollout.tree import ROOT, steps_to
+from flywheel.rollout.tree import path_to, steps_to
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -50,10 +51,7 @@ def step_records(trees: Sequence[nx.DiGraph]) -> pa.Table:
 
 
 def _path(tree: nx.DiGraph, values: dict[int, Value], end: int) -> list[dict[str, Any]]:
-    path = [end]
-    while path[0] != ROOT:
-        path.insert(0, next(iter(tree.predecessors(path[0]))))
-    return [_record(tree, values, end, index, *path[index : index + 2]) for index in range(len(path) - 1)]
+    return [_record(tree, values, end, index, *pair) for index, pair in enumerate(pairwise(path_to(tree, end)))]
 
 
 def _record(

@@ -54,15 +54,20 @@ def grow(
     return trees
 
 
+def path_to(tree: nx.DiGraph, node: int) -> list[int]:
+    """The nodes from the root to a node, both with it."""
+    path = [node]
+    while path[-1] != ROOT:
+        path.append(next(iter(tree.predecessors(path[-1]))))
+    return path[::-1]
+
+
 def steps_to(tree: nx.DiGraph, node: int) -> tuple[Step, ...]:
     """All steps from the opening of the task up to and including what followed a node's step."""
-    path: list[Step] = []
-    while True:
-        found = tree.nodes[node]
-        path[:0] = (found["step"], *found["observations"]) if found["step"] else found["observations"]
-        if node == ROOT:
-            return tuple(path)
-        node = next(iter(tree.predecessors(node)))
+    steps: list[Step] = []
+    for found in map(tree.nodes.__getitem__, path_to(tree, node)):
+        steps += (found["step"], *found["observations"]) if found["step"] else found["observations"]
+    return tuple(steps)
 
 
 def actions(tree: nx.DiGraph, node: int) -> list[int]:

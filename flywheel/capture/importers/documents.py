@@ -53,7 +53,7 @@ class Aside:
     """Values that are set by in a nameless file, while another is read: memory holds where they lie."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the block
 
     def put(self, value: bytes) -> tuple[int, int]:
         """Set a value by; where it lies."""
