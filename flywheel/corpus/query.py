@@ -78,11 +78,11 @@ def query(
             if limit is not None:
                 found = found.limit(limit + 1)
             table = found.to_arrow_table()
-        except (duckdb.InterruptException, duckdb.OutOfMemoryException) as error:
-            raise FlywheelError(
-                "the statement took too long, or too much memory; ask for less, or ask where the data folder is"
-            ) from error
         except duckdb.Error as error:
+            if bounds is not None and isinstance(error, (duckdb.InterruptException, duckdb.OutOfMemoryException)):
+                raise FlywheelError(
+                    "the statement took too long, or too much memory; ask for less, or ask where the data folder is"
+                ) from error
             raise FlywheelError(f"{error}\n\nThere are these views:\n{_described(connection)}") from error
         finally:
             if timer is not None:

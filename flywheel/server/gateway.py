@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from flywheel.capture.gateway.calls import INTERFACES, Call, Named, Request
 from flywheel.capture.gateway.remembered import Remembered
+from flywheel.capture.importers.records import EXCERPT
 from flywheel.capture.journals.events import Closed, SetAside
 from flywheel.capture.journals.journal import Full
 from flywheel.capture.journals.threads import Threads
@@ -64,7 +65,7 @@ class Kept:
             return self._threads.put(exchange)
         else:
             why = "a call in which no message could be read, and none in its answer"
-        told = [(None, why, body.decode("utf-8", "replace"))]
+        told = [(None, why, body[: 4 * EXCERPT].decode("utf-8", "replace"))]
         name = f"gateway {call.request.api.NAME}"
         aside = refused(self._server.home, self._workspace, name, told, self._server.clock())
         return self._server.writer(self._workspace).put([*map(SetAside, aside)])
