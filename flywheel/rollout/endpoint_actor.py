@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from flywheel import environments
-from flywheel.capture.recorders import posting
+from flywheel.capture import posting
 from flywheel.environments.protocol import Act, Situation
 from flywheel.schema import FlywheelError, Step, ToolCall, canonical_json
 

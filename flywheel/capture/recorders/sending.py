@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from flywheel.capture.recorders.posting import RETRIED, answered, retry_after, said
+from flywheel.capture.posting import RETRIED, answered, retry_after, said
 from flywheel.schema import FlywheelError
 
 TIMEOUT = 60.0  # seconds that the server may take to answer

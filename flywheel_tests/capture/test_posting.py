@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from flywheel.capture.recorders.posting import LONGEST, retry_after
+from flywheel.capture.posting import LONGEST, retry_after
 
 
 def headers(text: str | None) -> Message:
